@@ -1,0 +1,201 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`jvlm <verb>`: each verb a thin call into the library.
+
+Nothing heavy is imported before a verb runs, so --help answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jvlm import __version__
+from jvlm.errors import UserError, did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, or 2 after one line on standard error."""
+    parser = make_parser()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args, rest = parser.parse_known_args(arguments)
+    try:
+        overrides = [item.removeprefix("--config.") for item in rest if item.startswith("--config.")]
+        unknown = [item for item in rest if not item.startswith("--config.")]
+        if unknown or (overrides and not hasattr(args, "config")):
+            word = (unknown or rest)[0]
+            known = [option for option in vars(args) if option not in ("verb", "run")]
+            hint = did_you_mean(word.lstrip("-").split("=")[0], known)
+            raise UserError(f"unknown argument {word}.{hint} See jvlm {args.verb} --help.")
+        if hasattr(args, "config"):
+            args.overrides = overrides
+        args.run(args)
+    except UserError as error:
+        print(f"jvlm: {error}", file=sys.stderr)
+        _exit(2)
+    except KeyboardInterrupt:
+        print("jvlm: interrupted", file=sys.stderr)
+        _exit(130)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(prog="jvlm", description="Vision-language models in JAX.")
+    parser.add_argument("--version", action="version", version=f"jvlm {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    def verb(name: str, run, text: str) -> argparse.ArgumentParser:
+        # allow_abbrev: '--conf.steps=3' must not be taken for '--config'.
+        sub = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    train = verb("train", run_train, "Train a config, or go on with a run.")
+    _add_config(train, required=True)
+    train.add_argument("--workdir", required=True, help="run directory")
+
+    evaluate = verb("evaluate", run_evaluate, "Run a run's evaluators on a checkpoint.")
+    _add_config(evaluate, required=False)
+    evaluate.add_argument("--workdir", required=True, help="run directory")
+    evaluate.add_argument("--step", default="best", help="best (default), latest or a step")
+    evaluate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    _add_json(evaluate)
+
+    data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
+    data.add_argument("action", choices=("prepare", "info", "preview"))
+    data.add_argument("name", help="data set, such as digit_scenes/small")
+    data.add_argument("--data_dir", help="default $TFDS_DATA_DIR or ~/tensorflow_datasets")
+    data.add_argument("--split", default="train", help="for preview (default train)")
+    data.add_argument("--count", type=int, default=24, help="images of the preview (default 24)")
+    data.add_argument("--out", default="preview.png", help="PNG of the preview")
+    _add_json(data)
+
+    classify = verb("classify", run_classify, "Zero-shot classification of image files.")
+    classify.add_argument("images", nargs="+", metavar="IMAGE")
+    classify.add_argument("--labels", required=True, nargs="+", help="class names")
+    classify.add_argument("--template", action="append", help="prompt with {}; may be repeated")
+    _add_model(classify)
+
+    search = verb("search", run_search, "Find the images of a folder that fit a text.")
+    search.add_argument("query", help="what to look for")
+    search.add_argument("--images", required=True, help="folder, searched with its subfolders")
+    search.add_argument("--top", type=int, default=5, help="how many to show (default 5)")
+    _add_model(search)
+    return parser
+
+
+def run_train(args: argparse.Namespace) -> None:
+    from jvlm.config import load
+    from jvlm.train import train
+
+    config = load(args.config, args.overrides)
+    report = train(config, args.workdir)
+    print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
+    print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
+    print(f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    from jvlm.config import load
+    from jvlm.evaluate import evaluate
+
+    if args.overrides and not args.config:
+        raise UserError("--config.x=... needs --config")
+    config = load(args.config, args.overrides) if args.config else None
+    step = args.step if args.step in ("best", "latest") else _integer("--step", args.step)
+    metrics = evaluate(args.workdir, config, step=step, dtype=args.dtype)
+    _print(args, metrics, [f"{name:24} {value:.4f}" for name, value in metrics.items()])
+
+
+def run_data(args: argparse.Namespace) -> None:
+    from jvlm.data import commands
+
+    if args.action == "prepare":
+        place = commands.prepare(args.name, args.data_dir)
+        _print(args, {"name": args.name, "path": place}, [f"{args.name} is ready in {place}"])
+    elif args.action == "info":
+        info = commands.info(args.name, args.data_dir)
+        lines = [f"{args.name} {info['version']} in {info['path']}", info["description"]]
+        lines += [f"  split {split}: {size:,} examples" for split, size in info["splits"].items()]
+        lines += [f"  {name}: {kind}" for name, kind in info["features"].items()]
+        _print(args, info, lines)
+    else:
+        commands.preview(args.name, args.split, args.data_dir, args.count, args.out)
+        _print(args, {"path": args.out}, [f"wrote {args.out}"])
+
+
+def run_classify(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    templates = args.template or ["{}"]
+    if any("{}" not in template for template in templates):
+        raise UserError("--template: put {} where the class name goes")
+    probabilities = load(args.model).classify(args.images, args.labels, templates)
+    results, lines = [], []
+    for image, row in zip(args.images, probabilities.tolist()):
+        ranked = sorted(zip(args.labels, row), key=lambda pair: -pair[1])
+        results.append({"image": image, "probabilities": dict(ranked)})
+        lines.append(f"{image}: " + ", ".join(f"{label} {p:.1%}" for label, p in ranked[:5]))
+    _print(args, results, lines)
+
+
+def run_search(args: argparse.Namespace) -> None:
+    from jvlm.data.sources import FolderSource
+    from jvlm.pretrained import load
+
+    files = [str(path) for path in FolderSource(args.images).files]
+    model = load(args.model)
+    scores = model.embed_images(files) @ model.embed_texts([args.query])[0]
+    ranked = sorted(zip(files, scores.tolist()), key=lambda pair: -pair[1])[: args.top]
+    results = [{"image": image, "score": score} for image, score in ranked]
+    _print(args, results, [f"{score:.4f}  {image}" for image, score in ranked])
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong command line, not a page of usage."""
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--config",
+        required=required,
+        metavar="FILE.py[:ARGS]",
+        help="config file, or a name below configs/ (clip/digits); --config.key=value changes an entry",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="RUN", help="run directory")
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _print(args: argparse.Namespace, value, lines: Sequence[str]) -> None:
+    print(json.dumps(value) if args.json else "\n".join(lines))
+
+
+def _integer(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{option} {text!r}: a number, best or latest") from None
+
+
+def _exit(status: int) -> None:
+    """Ends the process without waiting for background threads of a run that has failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Config files: loading, command-line overrides, and building objects from their sections.
+
+A config is a Python file with `get_config(arg='')` that returns an ml_collections ConfigDict. Every
+section is handed to one constructor, which is how unknown keys are found: what nobody takes is an
+error, with the nearest known key.
+"""
+
+import ast
+import dataclasses
+import inspect
+import runpy
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from jvlm.errors import UserError, did_you_mean
+
+SECTIONS = (
+    "steps seed init model compute tokenizer preprocess data objective trainable optim ema mesh "
+    "checkpoint log eval"
+).split()
+
+# What a resumed run may change: how long, how often and on what machine, never what is computed.
+CHANGEABLE = (
+    "steps",
+    "checkpoint.",
+    "log.",
+    "eval.every_steps",
+    "mesh.",
+    "compute.remat",
+    "compute.unroll",
+    "data.workers",
+)
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Loads a config file.
+
+    Args:
+      spec: 'path/to/file.py' or 'path/to/file.py:args'; without '.py' a name below `configs/`,
+        such as 'clip/digits'.
+      overrides: 'key.path=value' strings; values are Python literals or plain text.
+
+    Raises:
+      UserError: missing file, no `get_config`, unknown key, or a value of another type.
+    """
+    name, _, arg = spec.partition(":")
+    path = _find(name)
+    # Config files import configs.common; the folder above `configs/` makes that work anywhere.
+    root = next((str(p.parent) for p in path.resolve().parents if p.name == "configs"), None)
+    if root and root not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        config = runpy.run_path(str(path))["get_config"](arg)
+    except KeyError as error:
+        raise UserError(f"{path}: has no get_config(arg) ({error})") from None
+    except (ValueError, AttributeError, SyntaxError, ImportError) as error:
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    for override in overrides:
+        _override(config, override)
+    check_keys(config, SECTIONS, where=str(path))
+    return config
+
+
+def check_keys(section: Mapping, known: Sequence[str], *, where: str) -> None:
+    """Raises UserError for keys that are not known."""
+    for key in section:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(key, known)}")
+
+
+def construct(target: Callable, section: Mapping, *, where: str, **given: Any) -> Any:
+    """Calls `target` with a section's entries as keywords, refusing keys that it does not take.
+
+    Args:
+      target: class or function.
+      section: keyword arguments from the config.
+      where: the config key, for messages.
+      **given: keywords that code provides; those that `target` does not take are left out.
+    """
+    parameters = inspect.signature(target).parameters
+    fields = [name for name in parameters if name not in given and name != "self"]
+    check_keys(section, fields, where=where)
+    missing = [
+        name
+        for name in fields
+        if parameters[name].default is inspect.Parameter.empty and name not in section
+    ]
+    if missing:
+        raise UserError(f"{where}: missing {', '.join(missing)}")
+    return target(**{k: v for k, v in given.items() if k in parameters}, **section)
+
+
+def replace(cls: type, base: Any, fields: Mapping, *, where: str) -> Any:
+    """A config dataclass: `base` (or none) with `fields` changed, nested dataclasses included."""
+    hints = typing.get_type_hints(cls)
+    check_keys(fields, list(hints), where=where)
+    values = {}
+    for name, value in fields.items():
+        nested = _dataclass_of(hints[name])
+        if nested and isinstance(value, Mapping):
+            inner = getattr(base, name) if base is not None else None
+            value = replace(nested, inner, value, where=f"{where}.{name}")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    if base is not None:
+        return dataclasses.replace(base, **values)
+    return construct(cls, values, where=where)
+
+
+def to_dict(config: Any) -> Any:
+    """ConfigDict -> plain, JSON-ready dicts and lists."""
+    if isinstance(config, Mapping | ml_collections.ConfigDict):
+        return {key: to_dict(value) for key, value in config.items()}
+    return [to_dict(v) for v in config] if isinstance(config, list | tuple) else config
+
+
+def differing_keys(old: Mapping, new: Mapping) -> list[str]:
+    """Keys in which a run's recorded config and a new one differ and may not."""
+    old, new = (_flat(to_dict(config)) for config in (old, new))
+    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return [key for key in changed if not key.startswith(CHANGEABLE)]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
+    return flat
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix != ".py":
+        packaged = Path(__file__).resolve().parent.parent / "configs" / f"{name}.py"
+        if packaged.is_file():
+            return packaged
+    raise UserError(f"config {name}: no such file; give a path, or a name below configs/")
+
+
+def _override(config: ml_collections.ConfigDict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = _child(node, parent, key)
+    if not equals:
+        raise UserError(f"--config.{key}: give a value, --config.{key}=VALUE")
+    old = _child(node, last, key)
+    if isinstance(old, ml_collections.ConfigDict):
+        raise UserError(f"--config.{key} is a section.{did_you_mean('', old)}")
+    node[last] = _parse(key, text, old)
+
+
+def _child(node: Any, name: str, key: str) -> Any:
+    if not isinstance(node, ml_collections.ConfigDict) or name not in node:
+        options = node if isinstance(node, ml_collections.ConfigDict) else ()
+        raise UserError(f"--config.{key}: unknown key {name!r}.{did_you_mean(name, options)}")
+    return node[name]
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, bool) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and type(value) is not type(old):
+        raise UserError(f"--config.{key}={text}: expected {type(old).__name__}, like {old!r}")
+    return value
+
+
+def _dataclass_of(hint: Any) -> type | None:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next((o for o in options if dataclasses.is_dataclass(o)), None)

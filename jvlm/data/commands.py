@@ -1,0 +1,62 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`jvlm data`: prepare, info, preview."""
+
+from pathlib import Path
+from typing import Any
+
+from jvlm.data import images
+from jvlm.data.images import BadRecord
+from jvlm.data.preview import contact_sheet
+from jvlm.data.sources import TFDSSource, find_builder
+from jvlm.errors import UserError
+
+EMBEDDED = ("digit_scenes/small", "digit_scenes/full")
+
+
+def prepare(name: str, data_dir: str | None = None) -> str:
+    """Makes an embedded data set, unless it is there; returns its folder."""
+    from jvlm.data.builders import digit_scenes
+
+    if name not in EMBEDDED:
+        raise UserError(f"data set {name!r} cannot be made here, only {', '.join(EMBEDDED)}")
+    try:
+        return str(digit_scenes.prepare(name.split("/")[1], data_dir).data_path)
+    except OSError as error:
+        raise UserError(f"data set {name}: cannot be written: {error}") from None
+
+
+def info(name: str, data_dir: str | None = None) -> dict[str, Any]:
+    """Version, place, splits and features of a prepared data set."""
+    builder = find_builder(name, data_dir)
+    return {
+        "name": name,
+        "version": str(builder.version),
+        "path": str(builder.data_path),
+        "description": " ".join(builder.info.description.split()),
+        "splits": {key: split.num_examples for key, split in builder.info.splits.items()},
+        "features": {key: str(feature) for key, feature in builder.info.features.items()},
+    }
+
+
+def preview(name: str, split: str, data_dir: str | None, count: int, out: str) -> None:
+    """Writes a contact sheet of a split's first images with their captions or labels."""
+    source = TFDSSource(name, split, data_dir)
+    examples = [source[index] for index in range(min(count, len(source)))]
+    try:
+        pictures = [images.decode(example["image"]) for example in examples]
+    except (KeyError, BadRecord) as error:
+        raise UserError(f"data set {name}: no images to show ({error})") from None
+    sheet = contact_sheet(pictures, [_describe(example) for example in examples])
+    try:
+        sheet.save(Path(out))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out {out}: cannot be written: {error}") from None
+
+
+def _describe(example: dict[str, Any]) -> str:
+    for key in ("captions", "caption", "text", "label"):
+        if key in example:
+            value = example[key]
+            return str(value[0] if isinstance(value, list) else value)
+    return ""

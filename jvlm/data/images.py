@@ -1,0 +1,113 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Image files and pixels on the host: uint8[H, W, 3] in, uint8[H, W, 3] out."""
+
+import io
+import os
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from jvlm.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class BadRecord(ValueError):
+    """An example that cannot be used; the pipeline replaces and counts it."""
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decodes an image file's bytes into RGB uint8[H, W, 3].
+
+    Raises:
+      BadRecord: not an image, or a damaged one.
+    """
+    try:
+        if data[:3] == b"\xff\xd8\xff":
+            try:
+                return simplejpeg.decode_jpeg(data, "RGB")
+            except ValueError:
+                pass  # CMYK and other rarities: Pillow knows them.
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises half a dozen kinds for damaged files.
+        raise BadRecord(f"not a readable image ({error})") from error
+
+
+def read(path: str | os.PathLike) -> np.ndarray:
+    """Reads an image file.
+
+    Raises:
+      UserError: missing or not an image; names the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return decode(file.read())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except BadRecord as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def to_array(image: "np.ndarray | Image.Image | str | os.PathLike") -> np.ndarray:
+    """Takes a path, a Pillow image or an array; returns RGB uint8[H, W, 3]."""
+    if isinstance(image, str | os.PathLike):
+        return read(image)
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise UserError(f"image array {image.dtype}{list(image.shape)}: give uint8[H, W, 3]")
+    return image
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic resize with antialiasing, as Pillow does it (and every official pipeline)."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def resize_shortest(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes so that the shorter side is `size`; the longer one is cut down to an integer."""
+    height, width = image.shape[:2]
+    if height <= width:
+        return resize(image, size, int(size * width / height))
+    return resize(image, int(size * height / width), size)
+
+
+def center_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cuts the middle size x size pixels."""
+    height, width = image.shape[:2]
+    # Rounded as torchvision rounds: half to even.
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[top : top + size, left : left + size]
+
+
+def random_resized_crop(
+    image: np.ndarray,
+    size: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Crops a random part and resizes it to size x size (torchvision's RandomResizedCrop).
+
+    Args:
+      image: uint8[H, W, 3].
+      size: side of the result in pixels.
+      scale: range of the crop's share of the area.
+      ratio: range of its width / height, drawn log-uniformly.
+      rng: random numbers.
+    """
+    height, width = image.shape[:2]
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1])))
+        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return resize(image[top : top + h, left : left + w], size, size)
+    return resize(center_crop(image, min(height, width)), size, size)

@@ -1,0 +1,182 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for training (endless, shuffled, resumable at any step) and for evaluation (in order).
+
+The global batch t is a pure function of (seed, t): row r holds sample k = t * B + r, and a host
+makes its own rows only. So the checkpointed state is t, and a run resumes on any number of hosts
+and worker processes with the same samples in the same rows.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jvlm.data.images import BadRecord
+from jvlm.data.order import example_index, mix, sample_rng
+from jvlm.data.sources import Source
+from jvlm.data.transforms import Transform
+from jvlm.errors import UserError
+
+_MAX_SUBSTITUTES = 100
+_BAD = "_bad"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainBatches:
+    """The training batches of one host, by random access.
+
+    Attributes:
+      source: raw examples.
+      transform: example -> row.
+      batch_size: rows of the global batch.
+      seed: of order and augmentation.
+      process_index, process_count: which rows are this host's.
+    """
+
+    source: Source
+    transform: Transform
+    batch_size: int
+    seed: int
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self):
+        if self.batch_size % self.process_count:
+            raise UserError(
+                f"data.batch_size {self.batch_size} is not a multiple of {self.process_count} hosts"
+            )
+
+    def __len__(self) -> int:
+        return (1 << 62) // self.batch_size
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        """The host's rows of global batch `step`; `_bad` lists the records that were replaced."""
+        rows = self.batch_size // self.process_count
+        start = step * self.batch_size + self.process_index * rows
+        bad: list[str] = []
+        batch = collate([self._row(k, bad) for k in range(start, start + rows)])
+        return {**batch, _BAD: bad}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a resumed run must find unchanged for its order to be the same."""
+        return {**self.source.fingerprint, "seed": self.seed, "batch_size": self.batch_size}
+
+    def iterate(self, start: int, *, workers: int = 0, max_bad_share: float = 0.01) -> "BatchIterator":
+        """Batches `start`, `start + 1`, ... without end.
+
+        Args:
+          start: first global step.
+          workers: processes that prepare batches; 0 prepares them in a thread of this one.
+          max_bad_share: replaced records, as a share of all, that end the run.
+        """
+        import grain
+
+        batches = grain.MapDataset.source(self)[start:]
+        threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        batches = batches.to_iter_dataset(threads)
+        if workers:
+            from absl import flags
+
+            # Grain's workers read absl flags; notebooks and our command line never parse them.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
+        return BatchIterator(iter(batches), max_bad_share)
+
+    def _row(self, k: int, bad: list[str]) -> dict[str, Any]:
+        size = len(self.source)
+        index = example_index(self.seed, k, size)
+        for attempt in range(_MAX_SUBSTITUTES):
+            try:
+                return self.transform(self.source[index], sample_rng(self.seed, k))
+            except BadRecord as error:
+                bad.append(f"record {index}: {error}")
+                # A substitute, not a hole: later samples keep their rows.
+                index = mix(self.seed, k, attempt + 1) % size
+        raise UserError(f"data: {_MAX_SUBSTITUTES} unusable records in a row, the last: {bad[-1]}")
+
+
+class BatchIterator:
+    """Iterates over batches, counting the records that had to be replaced.
+
+    Attributes:
+      samples, bad: rows served and records replaced so far, on this host.
+      examples: the first few replaced records, one line each.
+    """
+
+    def __init__(self, batches: Iterator[dict], max_bad_share: float):
+        self._batches, self._max_bad_share = batches, max_bad_share
+        self.samples, self.bad, self.examples = 0, 0, []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self._batches)
+        replaced = batch.pop(_BAD)
+        self.samples += len(next(iter(batch.values())))
+        self.bad += len(replaced)
+        self.examples += replaced[: 20 - len(self.examples)]
+        if self.bad > max(10, self._max_bad_share * self.samples):
+            raise UserError(
+                f"data: {self.bad} of {self.samples} records were unusable, more than "
+                f"data.max_bad_share={self._max_bad_share}; the first: {self.examples[0]}"
+            )
+        return batch
+
+    def close(self) -> None:
+        """Ends worker processes and threads."""
+        if hasattr(self._batches, "close"):
+            self._batches.close()
+
+
+def eval_batches(
+    source: Source,
+    transform: Transform,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The whole source once, in order, this host's rows; every host gets as many batches.
+
+    The last batch is filled up with copies of a row; `_mask` bool[B] is False on those.
+
+    Raises:
+      UserError: an unusable record (evaluation must not quietly leave something out).
+    """
+    rows = batch_size // process_count
+    rng = np.random.default_rng(0)
+    for start in range(0, len(source), batch_size):
+        start += process_index * rows
+        indices = range(start, start + rows)
+        batch = []
+        for index in indices:
+            try:
+                example = source[min(index, len(source) - 1)]
+                batch.append(transform(example, rng))
+            except BadRecord as error:
+                raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
+        yield {**collate(batch), "_mask": np.array([i < len(source) for i in indices])}
+
+
+def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Stacks rows into arrays.
+
+    Raises:
+      UserError: rows whose keys or shapes differ; names the key.
+    """
+    batch = {}
+    for key, value in rows[0].items():
+        try:
+            batch[key] = np.stack([row[key] for row in rows])
+        except (KeyError, ValueError):
+            shapes = sorted({str(np.shape(row.get(key))) for row in rows})
+            raise UserError(
+                f"data: rows of a batch differ in {key!r} ({', '.join(shapes)}): resize or pad"
+            ) from None
+        if batch[key].dtype.kind in "OUS":
+            raise UserError(f"data: {key!r} is text: tokenize it, or drop it with the step 'keep'")
+    return batch

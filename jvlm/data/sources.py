@@ -1,0 +1,140 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets by random access: `len(source)`, `source[i] -> raw example`, `source.fingerprint`."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jvlm.config import construct
+from jvlm.data import images
+from jvlm.errors import UserError, did_you_mean
+
+
+class Source(Protocol):
+    """What the pipeline needs of a data set. Must survive pickling (worker processes)."""
+
+    fingerprint: dict[str, Any]
+    """Name, split and size: a resumed run must find the same data."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class TFDSSource:
+    """A prepared TensorFlow Datasets split in array_record files, read without TensorFlow.
+
+    Images come as encoded bytes, texts as str.
+
+    Args:
+      name: 'digit_scenes/small', or any builder name with its config.
+      split: 'train', 'test[:100]', ...
+      data_dir: default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """
+
+    def __init__(self, name: str, split: str, data_dir: str | None = None):
+        self._arguments = (name, split, data_dir)
+        size = len(self._opened[1])
+        if not size:
+            raise UserError(f"data set {name}, split {split}: empty")
+        self.fingerprint = {"kind": "tfds", "name": name, "split": split, "size": size}
+
+    def __len__(self) -> int:
+        return self.fingerprint["size"]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        images_, records = self._opened
+        example = records[index]
+        return {k: v if k in images_ else _to_text(v) for k, v in example.items()}
+
+    def __getstate__(self):
+        # Readers hold open files: every worker process opens its own.
+        return {k: v for k, v in self.__dict__.items() if k != "_opened"}
+
+    @functools.cached_property
+    def _opened(self):
+        """(names of the image features, the records by random access)."""
+        import tensorflow_datasets as tfds
+
+        name, split, data_dir = self._arguments
+        builder = find_builder(name, data_dir)
+        features = builder.info.features
+        encoded = {k for k, v in features.items() if isinstance(v, tfds.features.Image)}
+        decoders = {key: tfds.decode.SkipDecoding() for key in encoded}
+        try:
+            return encoded, builder.as_data_source(split, decoders=decoders)
+        except ValueError as error:
+            splits = ", ".join(sorted(builder.info.splits))
+            raise UserError(f"data set {name}, split {split}: {error} (splits: {splits})") from None
+
+
+class FolderSource:
+    """All images below a folder, in sorted order. Each example has `image` bytes and `path`."""
+
+    def __init__(self, path: str):
+        root = Path(path)
+        if not root.is_dir():
+            raise UserError(f"{path}: no such folder")
+        self.files = sorted(
+            str(file) for file in root.rglob("*") if file.suffix.lower() in images.SUFFIXES
+        )
+        if not self.files:
+            raise UserError(f"{path}: no image files ({', '.join(images.SUFFIXES)})")
+        self.fingerprint = {"kind": "folder", "path": str(path), "size": len(self.files)}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.files[index]
+        with open(path, "rb") as file:
+            return {"image": file.read(), "path": path}
+
+
+SOURCES = {"tfds": TFDSSource, "folder": FolderSource}
+
+
+def build_source(section: Mapping, *, where: str = "data.source") -> Source:
+    """Opens the data set of a config's `source` section: `kind` and that kind's arguments."""
+    options = dict(section)
+    kind = options.pop("kind", "")
+    if kind not in SOURCES:
+        raise UserError(f"{where}.kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
+    return construct(SOURCES[kind], options, where=where)
+
+
+def find_builder(name: str, data_dir: str | None = None):
+    """Finds a prepared TFDS data set.
+
+    Raises:
+      UserError: it is not there; says how to prepare it.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        prepared = bool(builder.info.splits)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError):
+        prepared = False
+    if not prepared:
+        place = data_dir or tfds.core.constants.DATA_DIR
+        raise UserError(
+            f"data set {name} is not prepared in {place}: run 'jvlm data prepare {name}', or set "
+            "data_dir"
+        )
+    return builder
+
+
+def _to_text(value: Any) -> Any:
+    """TFDS gives texts as bytes, alone, in arrays or below dicts; everything else stays."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return {key: _to_text(entry) for key, entry in value.items()}
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
+        return [_to_text(entry) for entry in value]
+    return value

@@ -1,0 +1,132 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Steps from a source's raw example to a row of the batch.
+
+Each is a function `step(example, rng, **options) -> dict of new or changed entries`; a config lists
+them as `(name, options)` pairs. `rng` belongs to the global sample, so a row is the same on any
+host, worker or resume. Steps that ask for `tokenizer` get the run's.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jvlm.config import construct
+from jvlm.data import images
+from jvlm.errors import UserError, did_you_mean
+
+Example = dict[str, Any]
+Transform = Callable[[Example, np.random.Generator], Example]
+
+
+def decode_image(example, rng, *, key: str = "image") -> Example:
+    """Encoded bytes -> uint8[H, W, 3]."""
+    return {key: images.decode(example[key])}
+
+
+def random_resized_crop(
+    example, rng, *, size: int, scale=(0.9, 1.0), ratio=(3 / 4, 4 / 3), key: str = "image"
+) -> Example:
+    """A random part of the image, size x size. The default scale is open_clip's."""
+    return {key: images.random_resized_crop(example[key], size, scale, ratio, rng)}
+
+
+def random_flip(example, rng, *, key: str = "image") -> Example:
+    """Mirrors every other image left to right. Not where captions say 'left'."""
+    return {key: example[key][:, ::-1] if rng.random() < 0.5 else example[key]}
+
+
+def resize_center_crop(example, rng, *, size: int, key: str = "image") -> Example:
+    """Shorter side to `size`, then the middle square (CLIP's evaluation)."""
+    image = images.resize_shortest(example[key], size)
+    return {key: images.center_crop(image, size)}
+
+
+def resize_square(example, rng, *, size: int, key: str = "image") -> Example:
+    """Straight to size x size, aspect ratio ignored (Chinese-CLIP, ALBEF, BLIP)."""
+    return {key: images.resize(example[key], size, size)}
+
+
+def choose(example, rng, *, key: str, out: str) -> Example:
+    """One of several, at random: an image's captions."""
+    options = example[key]
+    return {out: options[rng.integers(len(options))]}
+
+
+def first(example, rng, *, key: str, out: str) -> Example:
+    """The first of several."""
+    return {out: example[key][0]}
+
+
+def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
+    """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
+    value = example[key]
+    texts = [value] if isinstance(value, str) else value
+    ids, mask = tokenizer(texts)
+    if isinstance(value, str):
+        ids, mask = ids[0], mask[0]
+    return {out: ids, f"{out}_mask": mask}
+
+
+def identity(example, rng, *, key: str, out: str = "image_id") -> Example:
+    """A 31-bit number that is equal for equal values of `key`: what counts as the same item."""
+    digest = hashlib.blake2b(str(example[key]).encode(), digest_size=4).digest()
+    return {out: np.int32(int.from_bytes(digest, "little") & 0x7FFFFFFF)}
+
+
+def keep(example, rng, *, keys: Sequence[str]) -> Example:
+    """Drops all entries but these; a missing one is an error."""
+    missing = [key for key in keys if key not in example]
+    if missing:
+        raise UserError(f"data: keep: no {missing} in the example, which has {sorted(example)}")
+    return {key: None for key in example if key not in keys}
+
+
+TRANSFORMS: dict[str, Callable] = {
+    "choose": choose,
+    "decode_image": decode_image,
+    "first": first,
+    "identity": identity,
+    "keep": keep,
+    "random_flip": random_flip,
+    "random_resized_crop": random_resized_crop,
+    "resize_center_crop": resize_center_crop,
+    "resize_square": resize_square,
+    "tokenize": tokenize,
+}
+
+
+def compose(
+    steps: Sequence[tuple[str, Mapping]], *, tokenizer: Any = None, where: str = "data.transforms"
+) -> Transform:
+    """Turns a config's list of (name, options) into one function of (example, rng).
+
+    Raises:
+      UserError: unknown step or option, missing option, or a step that needs a tokenizer where
+        there is none.
+    """
+    chain = [_bind(name, options, tokenizer, f"{where}.{name}") for name, options in steps]
+
+    def apply(example: Example, rng: np.random.Generator) -> Example:
+        for step in chain:
+            example = {**example, **step(example, rng)}
+        return {key: value for key, value in example.items() if value is not None}
+
+    return apply
+
+
+def _bind(name: str, options: Mapping, tokenizer: Any, where: str) -> Transform:
+    if name not in TRANSFORMS:
+        raise UserError(f"{where}: unknown step.{did_you_mean(name, TRANSFORMS)}")
+    function = TRANSFORMS[name]
+    given = {"tokenizer": tokenizer} if "tokenizer" in inspect.signature(function).parameters else {}
+    if given and tokenizer is None:
+        raise UserError(f"{where}: the config has no tokenizer")
+    bound = functools.partial(function, **given)
+    check = lambda example, rng, **kwargs: functools.partial(bound, **kwargs)  # noqa: E731
+    check.__signature__ = inspect.signature(bound)
+    return construct(check, options, where=where, example=None, rng=None)

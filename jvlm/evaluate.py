@@ -1,0 +1,49 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a run's evaluators on one of its checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from jvlm import config as config_lib
+from jvlm import distributed, pretrained, sharding
+from jvlm.evaluators import build_evaluators
+from jvlm.objectives import build_objective
+
+
+def evaluate(
+    workdir: str | Path,
+    config: ml_collections.ConfigDict | None = None,
+    *,
+    step: int | str = "best",
+    dtype: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates a checkpoint.
+
+    Args:
+      workdir: the run.
+      config: whose `eval` and `mesh` sections count; default the run's own.
+      step: see `pretrained.load`.
+      dtype: see `pretrained.load`.
+
+    Returns:
+      metric name -> value.
+    """
+    distributed.initialize()
+    section = config.mesh if config is not None else {}
+    mesh = config_lib.construct(sharding.make_mesh, section, where="mesh")
+    m = pretrained.load(workdir, step=step, mesh=mesh, dtype=dtype)
+    evaluators = build_evaluators(
+        (config if config is not None else m.config).eval.evaluators.to_dict(),
+        model=m.model,
+        objective=build_objective(m.config.objective.to_dict(), m.model),
+        tokenizer=m.processor.tokenizer,
+        mesh=mesh,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    with jax.set_mesh(mesh):
+        return {k: v for e in evaluators.values() for k, v in e.run(m.params).items()}

@@ -1,0 +1,157 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Attention: one `attend` with a back-end switch, one module for self- and cross-attention."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jvlm.layers.cache import KVCache
+from jvlm.layers.linear import Linear
+from jvlm.layers.rope import rotate
+from jvlm.sharding import constrain
+
+BACKENDS = ("auto", "xla", "cudnn")
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+    probs_tap: jax.Array | None = None,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """softmax(q k^T * scale + bias) v, with the softmax in float32.
+
+    Args:
+      q: [B, T, N, H].
+      k, v: [B, S, K, H]; K divides N, query heads n and n + 1 share a kv head (grouped).
+      mask: bool, broadcasts to [B, N, T, S]; False is never attended. A row without any True
+        attends everywhere alike, as in BERT's additive -10000.
+      bias: float, broadcasts to [B, N, T, S]; added to the scaled logits.
+      scale: default 1/sqrt(H).
+      backend: 'xla'; 'cudnn' (GPU, 16-bit dtypes); 'auto' takes cuDNN where it can.
+      probs_tap: float32[B, N, T, S] zeros, added after the softmax. Its gradient is the gradient
+        of the attention map, which Grad-CAM needs; only the 'xla' back end has such a place.
+
+    Returns:
+      [B, T, N, H] in the dtype of v; with `probs_tap` also the probabilities [B, N, T, S].
+
+    Raises:
+      ValueError: unknown back end, or `probs_tap` with a fused one.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"attention back end {backend!r} is unknown, choose from {BACKENDS}")
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if backend == "auto":
+        backend = "cudnn" if probs_tap is None and _cudnn_fits(q) else "xla"
+    if backend == "cudnn":
+        if probs_tap is not None:
+            raise ValueError("probs_tap needs the attention back end 'xla'")
+        return jax.nn.dot_product_attention(
+            q, k, v, bias=bias, mask=mask, scale=scale, implementation="cudnn"
+        )
+    batch, length, heads, head_dim = q.shape
+    kv_heads = k.shape[2]
+    grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
+    logits = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, preferred_element_type=jnp.float32)
+    logits = logits.reshape(batch, heads, length, -1) * scale
+    if bias is not None:
+        logits += bias.astype(jnp.float32)
+    if mask is not None:
+        # The lowest finite number and not -inf: a fully masked row must not become NaN.
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    probs = jax.nn.softmax(logits, axis=-1)
+    if probs_tap is not None:
+        probs = probs + probs_tap
+    weights = probs.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
+    out = jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape)
+    return out if probs_tap is None else (out, probs)
+
+
+def _cudnn_fits(q: jax.Array) -> bool:
+    is_half = q.dtype in (jnp.bfloat16, jnp.float16)
+    return is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and jax.default_backend() == "gpu"
+
+
+class Attention(nn.Module):
+    """Multi-head attention, self or cross, with grouped kv heads, rotary positions and a cache.
+
+    Attributes:
+      width: D of the queries and of the result.
+      num_heads, num_kv_heads, head_dim: N, K, H.
+      memory_width: D of keys and values where they come from elsewhere (cross-attention).
+      qkv_bias, out_bias: biases of the projections.
+      rope_theta: base of rotary positions; None for none.
+      std: initial standard deviations of (q, k and v; out).
+      dtype, backend: see `precision.Compute`.
+    """
+
+    width: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    memory_width: int | None = None
+    qkv_bias: bool = True
+    out_bias: bool = True
+    rope_theta: float | None = None
+    std: tuple[float | None, float | None] = (None, None)
+    dtype: str = "float32"
+    backend: str = "auto"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array | None = None,
+        *,
+        mask: jax.Array | None = None,
+        bias: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        cache: KVCache | None = None,
+        slot: jax.Array | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Attends from `x` to itself, or to `memory`.
+
+        Args:
+          x: [B, T, D].
+          memory: [B, S, memory_width], for cross-attention.
+          mask, bias: as in `attend`.
+          positions: int32[B, T]; default 0, 1, 2, ... Read only with rotary positions.
+          cache: this layer's keys and values. Self-attention writes the new ones at `slot` and
+            attends to all slots (`mask` says which hold something). Cross-attention reads keys
+            and values from it instead of projecting `memory` again, when `memory` is None.
+          slot: int32 scalar.
+
+        Returns:
+          (dtype[B, T, D], the updated cache or None).
+        """
+        qkv = {"std": self.std[0], "use_bias": self.qkv_bias, "dtype": self.dtype}
+        source = self.memory_width or self.width
+        q = Linear((self.width,), (self.num_heads, self.head_dim), name="q", **qkv)(x)
+        q = constrain(q, "batch", None, "heads", None)
+        if self.memory_width is not None and memory is None:
+            k, v = cache.k, cache.v
+        else:
+            memory = x if self.memory_width is None else memory
+            k = Linear((source,), (self.num_kv_heads, self.head_dim), name="k", **qkv)(memory)
+            v = Linear((source,), (self.num_kv_heads, self.head_dim), name="v", **qkv)(memory)
+            k = constrain(k, "batch", None, "kv_heads", None)
+            v = constrain(v, "batch", None, "kv_heads", None)
+            if self.rope_theta is not None:
+                if positions is None:
+                    positions = jnp.arange(x.shape[1])[None]
+                q, k = (rotate(t, positions, self.rope_theta) for t in (q, k))
+            if cache is not None:
+                cache = KVCache(k, v) if self.memory_width else cache.write(k, v, slot)
+                k, v = cache.k, cache.v
+        y = attend(q, k, v, mask=mask, bias=bias, backend=self.backend)
+        out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
+        y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
+        return y, cache

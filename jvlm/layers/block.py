@@ -1,0 +1,168 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One transformer block for every tower: pre-, post- or branch-norm, optional cross-attention."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jvlm.layers.attention import Attention
+from jvlm.layers.cache import KVCache
+from jvlm.layers.mlp import Mlp
+from jvlm.layers.norm import Norm
+from jvlm.precision import Compute
+from jvlm.sharding import constrain
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+    """Shape of a block.
+
+    Attributes:
+      width: D.
+      num_heads: N.
+      mlp_dim: F.
+      activation: a key of `layers.mlp.ACTIVATIONS`.
+      norm_eps: epsilon of every norm.
+      norm: 'layer' or 'rms'.
+      placement: 'pre' x + f(norm(x)); 'post' norm(x + f(x)); 'branch' x + norm(f(x)).
+      num_kv_heads: K; default N.
+      head_dim: H; default D / N.
+      gated: gated mlp.
+      qkv_bias, out_bias, mlp_bias: which projections have biases.
+      memory_width: width of the cross-attended states; None for a block without cross-attention.
+      rope_theta: base of rotary positions; None for none.
+      dropout: rate on each branch, on exactly when a `dropout` rng is given.
+      std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
+        1/sqrt(fan-in).
+    """
+
+    width: int
+    num_heads: int
+    mlp_dim: int
+    activation: str
+    norm_eps: float
+    norm: str = "layer"
+    placement: str = "pre"
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    gated: bool = False
+    qkv_bias: bool = True
+    out_bias: bool = True
+    mlp_bias: bool = True
+    memory_width: int | None = None
+    rope_theta: float | None = None
+    dropout: float = 0.0
+    std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
+
+
+@flax.struct.dataclass
+class Context:
+    """What all layers of a stack share.
+
+    Attributes:
+      mask: bool, broadcasts to [B, N, T, S]; self-attention.
+      bias: float, broadcasts to [B, N, T, S]; self-attention (T5's relative bias).
+      positions: int32[B, T], when not the natural ones.
+      memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
+      memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
+      slot: int32 scalar, where the cache is written.
+    """
+
+    mask: jax.Array | None = None
+    bias: jax.Array | None = None
+    positions: jax.Array | None = None
+    memory: jax.Array | None = None
+    memory_mask: jax.Array | None = None
+    slot: jax.Array | None = None
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention where the config has a `memory_width`, mlp."""
+
+    cfg: BlockConfig
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, cache: dict[str, KVCache] | None = None, ctx: Context = Context()
+    ) -> tuple[jax.Array, dict[str, KVCache] | None]:
+        """Runs the block.
+
+        Args:
+          x: [B, T, D].
+          cache: this layer's `{'attn': KVCache, 'cross_attn': KVCache}` while decoding.
+          ctx: shared by all layers.
+
+        Returns:
+          (dtype[B, T, D], the updated cache or None).
+        """
+        new_cache = None if cache is None else dict(cache)
+
+        def attention(name, memory_width=None, **inputs):
+            def branch(h):
+                y, kv = self._attention(name, memory_width)(
+                    h, cache=None if cache is None else cache[name], slot=ctx.slot, **inputs
+                )
+                if new_cache is not None:
+                    new_cache[name] = kv
+                return y
+
+            return branch
+
+        own = {"mask": ctx.mask, "bias": ctx.bias, "positions": ctx.positions}
+        x = self._residual("norm1", x, attention("attn", **own))
+        if self.cfg.memory_width is not None:
+            other = {"memory": ctx.memory, "mask": ctx.memory_mask}
+            cross = attention("cross_attn", self.cfg.memory_width, **other)
+            x = self._residual("cross_norm", x, cross)
+        return self._residual("norm2", x, self._mlp()), new_cache
+
+    def dummy_inputs(self) -> tuple[jax.Array, None, Context]:
+        """The smallest arguments that touch every parameter, for initialisation."""
+        width = self.cfg.memory_width
+        memory = None if width is None else jnp.zeros((1, 1, width))
+        return jnp.zeros((1, 1, self.cfg.width)), None, Context(memory=memory)
+
+    def _attention(self, name: str, memory_width: int | None) -> Attention:
+        cfg = self.cfg
+        return Attention(
+            cfg.width,
+            cfg.num_heads,
+            cfg.num_kv_heads or cfg.num_heads,
+            cfg.head_dim or cfg.width // cfg.num_heads,
+            memory_width=memory_width,
+            qkv_bias=cfg.qkv_bias,
+            out_bias=cfg.out_bias,
+            rope_theta=None if memory_width else cfg.rope_theta,
+            std=cfg.std[:2],
+            dtype=self.compute.dtype,
+            backend=self.compute.attention,
+            name=name,
+        )
+
+    def _mlp(self) -> Mlp:
+        cfg = self.cfg
+        return Mlp(
+            cfg.width,
+            cfg.mlp_dim,
+            cfg.activation,
+            gated=cfg.gated,
+            use_bias=cfg.mlp_bias,
+            std=cfg.std[2:],
+            dtype=self.compute.dtype,
+            name="mlp",
+        )
+
+    def _residual(self, norm_name: str, x: jax.Array, branch: Callable) -> jax.Array:
+        norm = Norm(self.cfg.norm_eps, self.cfg.norm, self.compute.dtype, name=norm_name)
+        placement = self.cfg.placement
+        y = branch(norm(x) if placement == "pre" else x)
+        if self.cfg.dropout:
+            y = nn.Dropout(self.cfg.dropout)(y, deterministic=not self.has_rng("dropout"))
+        x = x + norm(y) if placement == "branch" else x + y
+        return constrain(norm(x) if placement == "post" else x, "batch", None, None)

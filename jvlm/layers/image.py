@@ -1,0 +1,17 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels on the device: images travel as uint8 and become floats where they are used."""
+
+import jax
+import jax.numpy as jnp
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalize_image(image: jax.Array, mean: tuple, std: tuple) -> jax.Array:
+    """uint8[..., 3] -> float32 (image / 255 - mean) / std; floats are taken as already normalised."""
+    if image.dtype != jnp.uint8:
+        return image
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return (image.astype(jnp.float32) / 255 - mean) / std

@@ -1,0 +1,124 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says while it runs: progress bar, TensorBoard, one JSON line per log step."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tqdm
+
+from jvlm import paths
+from jvlm.sharding import partition_spec
+
+
+class Log:
+    """Writes a run's numbers.
+
+    Args:
+      workdir: the run; `log.jsonl` and TensorBoard events go there.
+      steps: length of the run.
+      start: first step, after a resume.
+      batch_size: for samples/s.
+      tensorboard: write events.
+      is_writer: False on all hosts but the first, which then stay silent.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        steps: int,
+        start: int,
+        batch_size: int,
+        tensorboard: bool = True,
+        is_writer: bool = True,
+    ):
+        self._is_writer = is_writer
+        self._batch_size = batch_size
+        self._last = (start, time.perf_counter())
+        self._bar = tqdm.tqdm(
+            total=steps, initial=start, unit="step", disable=not is_writer, mininterval=1.0
+        )
+        self._events = None
+        if is_writer:
+            self._file = (workdir / "log.jsonl").open("a")
+            if tensorboard:
+                import tensorboardX
+
+                self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+
+    def train(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs the training metrics up to `step`, with the samples/s since the last call."""
+        last, then = self._last
+        now = time.perf_counter()
+        self._last = (step, now)
+        speed = (step - last) * self._batch_size / (now - then)
+        self.write(step, {**metrics, "samples_per_second": speed}, prefix="train/")
+        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} samples/s", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs an evaluation and shows it above the bar."""
+        self.write(step, metrics)
+        self.say(f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        self._last = (self._last[0], time.perf_counter())
+
+    def say(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        if self._is_writer:
+            self._bar.write(line)
+
+    def write(self, step: int, metrics: Mapping[str, float], prefix: str = "") -> None:
+        """Appends to the files."""
+        if not self._is_writer:
+            return
+        metrics = {prefix + name: value for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "time": time.time(), **metrics}) + "\n")
+        self._file.flush()
+        if self._events:
+            for name, value in metrics.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._bar.close()
+        if self._is_writer:
+            self._file.close()
+        if self._events:
+            self._events.close()
+
+
+def parameter_table(params: Mapping, table: Mapping[str, Mapping[str, Any]], mesh: Any) -> str:
+    """One line per parameter: path, shape, trainable, decay, learning-rate factor, sharding.
+
+    Args:
+      params: nested dict of shaped leaves.
+      table: 'trainable', 'decay', 'lr' -> path -> resolved value, from `optim.make_optimizer`.
+      mesh: the device mesh.
+    """
+    rows = [("parameter", "shape", "trainable", "decay", "lr", "sharding")]
+    for path, leaf in paths.flatten(params).items():
+        spec = partition_spec(path, leaf.shape, mesh)
+        values = [_short(table[column][path]) for column in ("trainable", "decay", "lr")]
+        rows.append((path, "x".join(map(str, leaf.shape)) or "scalar", *values, _short_spec(spec)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    trained = sum(
+        paths.count(leaf)
+        for path, leaf in paths.flatten(params).items()
+        if any(table["trainable"][path] if isinstance(table["trainable"][path], list) else [table["trainable"][path]])
+    )
+    lines.append(f"{paths.count(params):,} parameters, {trained:,} in trainable leaves")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "per layer " + ",".join(_short(v) for v in value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:g}"
+
+
+def _short_spec(spec: Any) -> str:
+    return ", ".join("-" if axis is None else str(axis) for axis in spec) or "-"

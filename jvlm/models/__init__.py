@@ -1,0 +1,38 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The systems; one readable file per paper."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+
+from jvlm.config import replace
+from jvlm.errors import UserError, did_you_mean
+from jvlm.models import clip
+from jvlm.precision import Compute
+
+MODELS = {"clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS)}
+
+
+def build_model(section: Mapping, compute: Compute = Compute()) -> nn.Module:
+    """Builds a model from a config's `model` section.
+
+    Args:
+      section: `name`, then `variant` (a published size) and/or config fields that override it,
+        nested as the config dataclasses are: {'name': 'clip', 'variant': 'ViT-B/32',
+        'vision': {'image_size': 288}}.
+      compute: how it is run.
+
+    Raises:
+      UserError: unknown name, variant or field.
+    """
+    fields = dict(section)
+    name = fields.pop("name", "")
+    if name not in MODELS:
+        raise UserError(f"model.name {name!r} is unknown.{did_you_mean(name, MODELS)}")
+    module, config_class, variants = MODELS[name]
+    variant = fields.pop("variant", None)
+    if variant is not None and variant not in variants:
+        raise UserError(f"model.variant {variant!r} is unknown.{did_you_mean(variant, variants)}")
+    base = None if variant is None else variants[variant]
+    return module(replace(config_class, base, fields, where="model"), compute)

@@ -1,0 +1,154 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Vision transformer (arXiv:2010.11929) as CLIP and the ALBEF family use it."""
+
+import dataclasses
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jvlm.errors import UserError
+from jvlm.layers import Block, BlockConfig, Context, ConvStem, Norm, PatchEmbed, Stack
+from jvlm.precision import Compute, read_weight
+from jvlm.sharding import constrain
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Shape of a vision transformer.
+
+    Attributes:
+      image_size: side in pixels, or (height, width).
+      patch_size: side in pixels; the total stride of a convolutional stem.
+      width, depth, num_heads, mlp_dim: as usual.
+      head_dim: default width / num_heads.
+      activation: a key of `layers.ACTIVATIONS`.
+      norm_eps: epsilon of every norm.
+      stem: 'patch', or 'conv' (three or four strided convolutions; for small data).
+      patch_bias: the patch embedding has a bias.
+      use_cls: a class token is prepended.
+      pre_norm: a norm between embedding and blocks (CLIP's `ln_pre`).
+      pool: 'cls' or 'mean', what `ViTOutput.pooled` is made of.
+      norm_tokens: the final norm covers all tokens (ALBEF, BLIP); else the pooled one (CLIP).
+      dropout: rate on residual branches.
+    """
+
+    image_size: int | tuple[int, int]
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    head_dim: int | None = None
+    activation: str = "gelu"
+    norm_eps: float = 1e-5
+    stem: str = "patch"
+    patch_bias: bool = False
+    use_cls: bool = True
+    pre_norm: bool = True
+    pool: str = "cls"
+    norm_tokens: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        if self.stem not in ("patch", "conv"):
+            raise UserError(f"vit: stem {self.stem!r} is unknown, choose 'patch' or 'conv'")
+        if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.use_cls):
+            raise UserError(f"vit: pool {self.pool!r} needs use_cls=True, or choose 'mean'")
+        if self.stem == "conv" and self.patch_size & (self.patch_size - 1):
+            raise UserError(f"vit: a convolutional stem needs a power of two, not {self.patch_size}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height // self.patch_size, width // self.patch_size
+
+
+@flax.struct.dataclass
+class ViTOutput:
+    """Attributes:
+    tokens: [B, P (+1), D], the class token first.
+    pooled: [B, D], normed.
+    """
+
+    tokens: jax.Array
+    pooled: jax.Array
+
+
+class ViT(nn.Module):
+    """Patches, class token, learned positions, blocks."""
+
+    cfg: ViTConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        cfg, dtype = self.cfg, self.compute.dtype
+        if cfg.stem == "conv":
+            self.patch = ConvStem(cfg.patch_size, cfg.width, cfg.norm_eps, dtype)
+        else:
+            self.patch = PatchEmbed(cfg.patch_size, cfg.width, cfg.patch_bias, dtype)
+        # Scales of openai/CLIP clip/model.py VisionTransformer.__init__.
+        init = nn.initializers.normal(cfg.width**-0.5)
+        rows, columns = cfg.grid
+        if cfg.use_cls:
+            self.cls = read_weight(self, "cls", init, (1, cfg.width))
+        self.pos = read_weight(self, "pos", init, (rows * columns + cfg.use_cls, cfg.width))
+        if cfg.pre_norm:
+            self.pre_norm = Norm(cfg.norm_eps, dtype=dtype)
+        self.stack = Stack(Block(block_config(cfg), self.compute, parent=None), cfg.depth)
+        self.blocks = self.stack.declare(self, "blocks")
+        self.final_norm = Norm(cfg.norm_eps, dtype=dtype)
+
+    def __call__(self, image: jax.Array) -> ViTOutput:
+        """Encodes normalised images.
+
+        Args:
+          image: float[B, height, width, 3].
+
+        Raises:
+          UserError: another image size than the configured one.
+        """
+        cfg = self.cfg
+        x = self.patch(image)
+        if x.shape[1:3] != cfg.grid:
+            raise UserError(
+                f"vit: images of {image.shape[1]}x{image.shape[2]} px give a {x.shape[1]}x{x.shape[2]} "
+                f"grid, the model has {cfg.grid[0]}x{cfg.grid[1]}: resize to {cfg.image_size} px"
+            )
+        x = x.reshape(x.shape[0], -1, cfg.width)
+        if cfg.use_cls:
+            cls = jnp.broadcast_to(self.cls.astype(x.dtype), (x.shape[0], 1, cfg.width))
+            x = jnp.concatenate([cls, x], axis=1)
+        x = constrain(x + self.pos.astype(x.dtype), "batch", None, None)
+        if cfg.pre_norm:
+            x = self.pre_norm(x)
+        dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
+        x, _ = self.stack(self.blocks, x, None, Context(), dropout_rng)
+        if cfg.norm_tokens:
+            x = self.final_norm(x)
+        pooled = x[:, 0] if cfg.pool == "cls" else x.mean(axis=1)
+        return ViTOutput(x, pooled if cfg.norm_tokens else self.final_norm(pooled))
+
+
+def block_config(cfg: ViTConfig) -> BlockConfig:
+    """The block of a vision transformer, with CLIP's initial scales."""
+    return BlockConfig(
+        cfg.width,
+        cfg.num_heads,
+        cfg.mlp_dim,
+        cfg.activation,
+        cfg.norm_eps,
+        head_dim=cfg.head_dim,
+        dropout=cfg.dropout,
+        std=clip_std(cfg.width, cfg.depth),
+    )
+
+
+def clip_std(width: int, depth: int) -> tuple[float, float, float, float]:
+    """Initial scales of (qkv, out, up, down) in openai/CLIP's initialize_parameters (model.py 299)."""
+    out = width**-0.5 * (2 * depth) ** -0.5
+    return width**-0.5, out, (2 * width) ** -0.5, out

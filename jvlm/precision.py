@@ -1,0 +1,63 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How numbers are stored and computed: one policy object, and one way to read a weight."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jvlm.errors import UserError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a model is run. Nothing here changes its parameters or, beyond rounding, its output.
+
+    Attributes:
+      dtype: matmul and activation dtype. Parameters are stored in float32; softmax, norm
+        statistics, rotary angles, temperatures and loss logits are float32 whatever this says.
+      attention: back end of `layers.attend`: 'auto', 'xla' or 'cudnn'.
+      remat: a key of `layers.stack.REMAT_POLICIES`.
+      unroll: layers per iteration of the scan over a stack.
+    """
+
+    dtype: str = "float32"
+    attention: str = "auto"
+    remat: str = "none"
+    unroll: int = 1
+
+    def __post_init__(self):
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            options = ("float32", "bfloat16", "float16")
+            raise UserError(f"compute.dtype {self.dtype!r} is unknown.{did_you_mean(self.dtype, options)}")
+
+
+def read_weight(
+    module: nn.Module, name: str, init: Callable, shape: tuple[int, ...], dtype: str | None = None
+) -> jax.Array:
+    """Declares a float32 weight of `module`, or reads it if it exists. All weights come this way.
+
+    Being the only door, this is where quantised and low-rank-adapted leaves are made whole.
+
+    Args:
+      module: the owner.
+      name: leaf name, such as 'kernel'.
+      init: `init(rng, shape, dtype)`.
+      shape: expected shape.
+      dtype: compute dtype to cast to; None keeps the stored one.
+
+    Returns:
+      dtype[shape].
+    """
+    value = module.param(name, init, shape, jnp.float32)
+    return value if dtype is None else value.astype(dtype)
+
+
+def cast_floating(tree, dtype):
+    """Casts the floating-point leaves of a tree; integer leaves stay."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )

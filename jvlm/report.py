@@ -1,0 +1,118 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a run: report.json, report.md and a picture of what the model says."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jvlm.config import construct, to_dict
+from jvlm.data import images
+from jvlm.data.preview import contact_sheet
+from jvlm.data.sources import build_source
+from jvlm.pretrained import Pretrained
+
+PACKAGES = ("jvlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write(
+    workdir: Path,
+    pretrained: Pretrained,
+    *,
+    metrics: dict[str, float],
+    steps: int,
+    seconds: float,
+    samples: int,
+    bad_records: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes the report of a run.
+
+    Args:
+      workdir: the run.
+      pretrained: the final model.
+      metrics: of the final evaluation.
+      steps: optimizer steps.
+      seconds: spent on them, evaluations and earlier parts of a resumed run included.
+      samples: seen in them.
+      bad_records: records that had to be replaced, one line each.
+
+    Returns:
+      what report.json holds.
+    """
+    report = {
+        "metrics": metrics,
+        "config": to_dict(pretrained.config),
+        "versions": versions(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "steps": steps,
+        "seconds": round(seconds, 2),
+        "samples_per_second": round(samples / seconds, 2) if seconds else 0.0,
+        "bad_records": list(bad_records),
+    }
+    picture = pretrained.config.eval.get("picture")
+    sheet = construct(best_captions, picture.to_dict(), where="eval.picture", pretrained=pretrained) if picture else None
+    if jax.process_index() == 0:
+        if sheet is not None:
+            sheet.save(workdir / "samples.png")
+        (workdir / "report.json").write_text(json.dumps(report, indent=1))
+        (workdir / "report.md").write_text(to_markdown(report, has_picture=sheet is not None))
+    return report
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def best_captions(pretrained: Pretrained, source: dict, texts: str, count: int = 18, pool: int = 500):
+    """A contact sheet: the first images of a data set, each with its best of `pool` captions.
+
+    Args:
+      pretrained: a model with `embed_images` and `embed_texts`.
+      source: config of the data set.
+      texts: the example's key with its captions.
+      count: images.
+      pool: captions to choose from, one per example.
+    """
+    data = build_source(source, where="eval.picture.source")
+    examples = [data[index] for index in range(min(pool, len(data)))]
+    captions = [e[texts] if isinstance(e[texts], str) else e[texts][0] for e in examples]
+    captions = list(dict.fromkeys(captions))
+    pictures = [images.decode(example["image"]) for example in examples[:count]]
+    scores = pretrained.embed_images(pictures) @ pretrained.embed_texts(captions).T
+    best = [captions[i] for i in np.argmax(scores, axis=1)]
+    return contact_sheet(pictures, best)
+
+
+def to_markdown(report: dict[str, Any], *, has_picture: bool) -> str:
+    """The report for people."""
+    lines = ["# Report", ""]
+    lines += ["| metric | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.4f} |" for name, value in report["metrics"].items()]
+    lines += [
+        "",
+        f"{report['steps']:,} steps in {report['seconds']:.0f} s on {report['device']}, "
+        f"{report['samples_per_second']:.0f} samples/s.",
+        "",
+        "Versions: " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()) + ".",
+    ]
+    if has_picture:
+        lines += ["", "Images of the evaluation set, each with the best of its captions:", ""]
+        lines += ["![samples](samples.png)"]
+    if report["bad_records"]:
+        lines += ["", "Unusable records that were replaced:", ""]
+        lines += [f"- {line}" for line in report["bad_records"]]
+    lines += ["", "## Config", "", "```json", json.dumps(report["config"], indent=1), "```"]
+    return "\n".join(lines) + "\n"

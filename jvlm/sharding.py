@@ -1,0 +1,167 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where every array lives: path -> logical axes -> mesh axes, in two tables.
+
+    path pattern                 PARAM_AXES          AXIS_RULES
+    vision/blocks/mlp/up/kernel  -> (embed, mlp)     -> (fsdp, tensor)
+
+The mesh has three axes: `data` (replicas), `fsdp` (batch and parameters split alike, ZeRO-3) and
+`tensor` (heads and mlp split). Parameters stay plain dicts; nothing is annotated in the models.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jvlm import paths
+from jvlm.errors import UserError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+AXIS_RULES: dict[str, tuple[str, ...]] = {
+    "batch": BATCH_AXES,
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+}
+
+# Sizes that the papers chose without a mesh in mind (30,522 = 2 * 3 * 5087): where the mesh does
+# not divide them they are replicated instead of refused.
+MAY_REPLICATE = frozenset({"vocab"})
+
+# First match wins; `layers` is prepended for stacked leaves.
+PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r".*attn/q/kernel", ("embed", "heads", None)),
+    (r".*attn/q/bias", ("heads", None)),
+    (r".*attn/(k|v)/kernel", ("embed", "kv_heads", None)),
+    (r".*attn/(k|v)/bias", ("kv_heads", None)),
+    (r".*attn/out/kernel", ("heads", None, "embed")),
+    (r".*mlp/(up|gate)/kernel", ("embed", "mlp")),
+    (r".*mlp/(up|gate)/bias", ("mlp",)),
+    (r".*mlp/down/kernel", ("mlp", "embed")),
+    (r".*token/embedding", ("vocab", "embed")),
+    (r".*(patch|conv\d)/kernel", (None, None, None, "embed")),
+    (r".*proj/kernel", ("embed", None)),
+    (r".*(cls|pos)", (None, None)),
+    (r"logit_scale", ()),
+    (r".*(scale|bias)", (None,)),
+)
+
+
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Builds the device mesh.
+
+    Args:
+      data, fsdp, tensor: sizes of the three axes; one of them may be -1, 'what is left'.
+      devices: default all.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    free = [name for name, size in sizes.items() if size == -1]
+    known = math.prod(size for size in sizes.values() if size != -1)
+    if len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+        raise UserError(f"mesh {sizes}: sizes are positive, at most one is -1")
+    if free:
+        sizes[free[0]] = len(devices) // known
+    if math.prod(sizes.values()) != len(devices):
+        wanted = " x ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UserError(
+            f"mesh {wanted} does not cover {len(devices)} device(s): set mesh.data=-1 or sizes "
+            f"whose product is {len(devices)}"
+        )
+    return jax.make_mesh(
+        tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices
+    )
+
+
+def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """PartitionSpec of one parameter.
+
+    Raises:
+      UserError: no row matches, the rank differs, or a mesh axis does not divide a dimension.
+    """
+    index = paths.first_match(PARAM_AXES, path)
+    if index is None:
+        raise UserError(f"sharding: no row of PARAM_AXES matches parameter {path}")
+    logical = PARAM_AXES[index][1]
+    if paths.is_stacked(path):
+        logical = (None, *logical)
+    if len(logical) != len(shape):
+        raise UserError(f"sharding: {path} has shape {tuple(shape)} but its row says {logical}")
+    return PartitionSpec(*(_mesh_axes(path, n, s, mesh) for n, s in zip(logical, shape)))
+
+
+def tree_shardings(tree: Mapping, mesh: Mesh) -> dict:
+    """NamedSharding of every leaf of a parameter-shaped tree."""
+    return paths.map_with_path(
+        lambda path, leaf: NamedSharding(mesh, partition_spec(path, leaf.shape, mesh)), tree
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over `data` and `fsdp`; copies over `tensor`."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Number of pieces a batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes global arrays of this host's rows."""
+    sharding = batch_sharding(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
+    }
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """States how an activation is laid out, by logical axis names; None is unconstrained.
+
+    Does nothing outside a mesh (`jax.set_mesh`). Not for use inside `shard_map`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    unknown = [name for name in names if name is not None and name not in AXIS_RULES]
+    if unknown or len(names) != x.ndim:
+        raise ValueError(f"constrain{names}: unknown names {unknown} or rank {x.ndim} differs")
+    if mesh.empty:
+        return x
+    spec = PartitionSpec(
+        *(_axes(name) if name else PartitionSpec.UNCONSTRAINED for name in names)
+    )
+    return jax.lax.with_sharding_constraint(x, spec)
+
+
+def _axes(name: str) -> str | tuple[str, ...]:
+    axes = AXIS_RULES[name]
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _mesh_axes(path: str, name: str | None, size: int, mesh: Mesh):
+    if name is None:
+        return None
+    pieces = math.prod(mesh.shape[axis] for axis in AXIS_RULES[name])
+    if size % pieces == 0:
+        return _axes(name)
+    if name in MAY_REPLICATE:
+        return None
+    axes = " x ".join(f"mesh.{axis}={mesh.shape[axis]}" for axis in AXIS_RULES[name])
+    raise UserError(
+        f"sharding: {path} has {size} {name}, which {axes} does not divide: choose a divisor of {size}"
+    )

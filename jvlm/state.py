@@ -1,0 +1,69 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The training state, and the split between what is trained and what is frozen."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+
+from jvlm import paths
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes.
+
+    Attributes:
+      step: int32 scalar, optimizer steps done.
+      params: trainable leaves only, float32, a nested dict.
+      frozen: the other leaves, in compute dtype; no gradient, no optimizer slot.
+      teacher: momentum model read by the loss, or None.
+      ema: average of `params` for evaluation, or None.
+      extra: the objective's own (queues).
+      opt_state: optax state over `params`.
+      rng: typed threefry key of the run. Never advanced: step s uses `fold_in(rng, s)`.
+    """
+
+    step: jax.Array
+    params: dict
+    frozen: dict
+    teacher: Any
+    ema: Any
+    extra: Any
+    opt_state: Any
+    rng: jax.Array
+
+    def eval_params(self) -> dict:
+        """The whole parameter tree that is evaluated: averaged where there is an average."""
+        return merge(self.params if self.ema is None else self.ema, self.frozen)
+
+
+def split(params: Mapping, trainable: Mapping[str, Any]) -> tuple[dict, dict]:
+    """Splits a parameter tree into (trainable, frozen).
+
+    Args:
+      params: nested dict.
+      trainable: path -> bool, or a list of bool per layer (any True keeps the leaf trainable).
+    """
+    flat = paths.flatten(params)
+    is_trained = {path: _any(trainable[path]) for path in flat}
+    trained = {path: leaf for path, leaf in flat.items() if is_trained[path]}
+    frozen = {path: leaf for path, leaf in flat.items() if not is_trained[path]}
+    return paths.unflatten(trained), paths.unflatten(frozen)
+
+
+def merge(params: Mapping, frozen: Mapping) -> dict:
+    """The inverse of `split`."""
+    return paths.unflatten({**paths.flatten(frozen), **paths.flatten(params)})
+
+
+def purpose_rng(rng: jax.Array, purpose: str) -> jax.Array:
+    """A key for one use, by name: adding a use never shifts the numbers of another."""
+    return jax.random.fold_in(rng, zlib.crc32(purpose.encode()))
+
+
+def _any(value: Any) -> bool:
+    return any(value) if isinstance(value, list) else bool(value)

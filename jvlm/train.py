@@ -1,0 +1,360 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: one function, read from top to bottom. It never knows which paper it runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from jvlm import config as config_lib
+from jvlm import distributed, optim, paths, report, sharding, warm_start
+from jvlm.checkpoint import Checkpoints
+from jvlm.data.pipeline import TrainBatches
+from jvlm.data.sources import build_source
+from jvlm.data.transforms import compose
+from jvlm.errors import UserError
+from jvlm.evaluators import build_evaluators
+from jvlm.logs import Log, parameter_table
+from jvlm.models import build_model
+from jvlm.objectives import build_objective, micro_batches
+from jvlm.precision import Compute, cast_floating
+from jvlm.pretrained import Pretrained, Processor, load
+from jvlm.state import TrainState, merge, split
+from jvlm.tokenizers import build_tokenizer
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Trains, evaluates and reports; goes on where a run in `workdir` stopped.
+
+    Args:
+      config: see README.md, "Configs".
+      workdir: gets config.json, tokenizer/, checkpoints/, log.jsonl, tensorboard/, parameters.txt,
+        report.json, report.md and samples.png.
+
+    Returns:
+      what report.json holds.
+
+    Raises:
+      UserError: bad config, data or directory; a run of another config; a loss that is not finite.
+    """
+    #### Machine.
+    distributed.initialize()
+    config_lib.check_keys(config, config_lib.SECTIONS, where="config")
+    compute = config_lib.construct(Compute, config.compute, where="compute")
+    mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    is_writer = jax.process_index() == 0
+
+    #### Run directory.
+    workdir = Path(workdir)
+    open_run(workdir, config)
+
+    #### Data.
+    data = config.data.to_dict()
+    source = build_source(data.pop("source"))
+    tokenizer = make_tokenizer(config, workdir, source)
+    transform = compose(data.pop("transforms"), tokenizer=tokenizer)
+    reading = {key: data.pop(key) for key in ("workers", "max_bad_share") if key in data}
+    train_batches = config_lib.construct(
+        TrainBatches, data, where="data", source=source, transform=transform, seed=config.seed, **processes
+    )
+    optim_section = config.optim.to_dict()
+    accumulate = optim_section.pop("accumulate", 1)
+    check_batch_size(train_batches.batch_size, accumulate, mesh)
+
+    #### Model, objective, optimizer.
+    model = build_model(config.model.to_dict(), compute)
+    check_vocabulary(model, tokenizer)
+    objective = build_objective(config.objective.to_dict(), model)
+    root_rng = jax.random.key(config.seed, impl="threefry2x32")
+
+    def init_params(rng):
+        # One row for every device: shapes are all that counts, the forward is never run.
+        return model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(init_params, root_rng)
+    flat_shapes = paths.flatten(shapes)
+    trainable = paths.resolve(config.trainable, flat_shapes, what="trainable")
+    tx, rate, table = config_lib.construct(
+        optim.make_optimizer,
+        optim_section,
+        where="optim",
+        params=flat_shapes,
+        trainable=trainable,
+        steps=config.steps,
+    )
+    ema_decay = config_lib.construct(lambda decay: decay, config.ema, where="ema")
+
+    def init_state(rng):
+        params, frozen = split(init_params(jax.random.fold_in(rng, 0)), trainable)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            frozen=cast_floating(frozen, compute.dtype),
+            teacher=None,
+            ema=jax.tree.map(jnp.copy, params) if ema_decay else None,
+            extra=objective.init_extra(train_batches.batch_size),
+            opt_state=tx.init(params),
+            rng=rng,
+        )
+
+    #### Shapes and shardings.
+    with jax.set_mesh(mesh):
+        abstract = jax.eval_shape(init_state, root_rng)
+    shardings = state_shardings(abstract, tx, mesh)
+    abstract = jax.tree.map(
+        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), abstract, shardings
+    )
+
+    #### Restore, or initialise.
+    checkpoint_section = config.checkpoint.to_dict()
+    save_every = checkpoint_section.pop("every_steps")
+    checkpoints = config_lib.construct(
+        Checkpoints, checkpoint_section, where="checkpoint", workdir=workdir
+    )
+    fingerprint = train_batches.fingerprint()
+    start, seconds = checkpoints.latest() or 0, 0.0
+    with jax.set_mesh(mesh):
+        if start:
+            meta = checkpoints.meta(start)
+            check_fingerprint(meta["data"], fingerprint)
+            seconds = meta["seconds"]
+            state = checkpoints.restore(start, abstract)
+        else:
+            state = jax.jit(init_state, out_shardings=shardings)(root_rng)
+            state, fresh = warm_start.apply(config.init, state, lambda run: load(run).params)
+
+    #### The step.
+    def train_step(state: TrainState, batch):
+        out, grads = objective.value_and_grad(
+            state.params,
+            micro_batches(batch, accumulate),
+            frozen=state.frozen,
+            teacher=state.teacher,
+            extra=state.extra,
+            rng=jax.random.fold_in(state.rng, state.step),
+            step=state.step,
+        )
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = objective.project(optax.apply_updates(state.params, updates))
+        ema = state.ema
+        if ema_decay:
+            ema = jax.tree.map(lambda e, p: e * ema_decay + p * (1 - ema_decay), ema, params)
+        metrics = {
+            "loss": out.loss,
+            **out.metrics,
+            "grad_norm": optax.global_norm(grads),
+            "lr": rate(state.step),
+        }
+        state = state.replace(
+            step=state.step + 1, params=params, ema=ema, extra=out.extra, opt_state=opt_state
+        )
+        return state, metrics
+
+    step_fn = jax.jit(
+        train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh))
+    )
+
+    #### Evaluators and log.
+    evaluators = build_evaluators(
+        config.eval.evaluators.to_dict(),
+        model=model,
+        objective=objective,
+        tokenizer=tokenizer,
+        mesh=mesh,
+        **processes,
+    )
+    log_section = config.log.to_dict()
+    log_every = log_section.pop("every_steps")
+    log = config_lib.construct(
+        Log,
+        log_section,
+        where="log",
+        workdir=workdir,
+        steps=config.steps,
+        start=start,
+        batch_size=train_batches.batch_size,
+        is_writer=is_writer,
+    )
+    if is_writer:
+        (workdir / "parameters.txt").write_text(parameter_table(shapes, table, mesh))
+    log.say(f"{paths.count(shapes):,} parameters; {workdir}/parameters.txt lists them")
+    if start:
+        log.say(f"resuming at step {start}")
+    elif config.init:
+        log.say(f"{len(fresh)} parameters keep fresh values: {', '.join(fresh) or 'none'}")
+
+    def evaluate(state) -> dict[str, float]:
+        params = state.eval_params()
+        return {k: v for evaluator in evaluators.values() for k, v in evaluator.run(params).items()}
+
+    #### Loop.
+    batches = train_batches.iterate(start, **reading)
+    pending: list[dict[str, jax.Array]] = []
+    metrics: dict[str, float] = {}
+    waited, began = 0.0, time.perf_counter()
+    with jax.set_mesh(mesh):
+        for step in range(start, config.steps):
+            before = time.perf_counter()
+            batch = sharding.put_batch(next(batches), mesh)
+            waited += time.perf_counter() - before
+            with jax.transfer_guard("disallow"):
+                state, step_metrics = step_fn(state, batch)
+            pending.append(step_metrics)
+            # At most two steps ahead of the device: enough to keep it busy, and bounds the memory
+            # that queued batches take.
+            jax.block_until_ready(pending[-2:][0])
+
+            done = step + 1
+            is_last = done == config.steps
+            is_save = is_last or done % save_every == 0
+            is_eval = is_last or done % config.eval.every_steps == 0
+            if done % log_every == 0 or is_save or is_eval:
+                values = finite_means(pending, step + 1 - len(pending), checkpoints)
+                log.train(done, {**values, "input_wait_seconds": waited / len(pending)})
+                pending, waited = [], 0.0
+            if is_eval:
+                metrics = evaluate(state)
+                log.evaluation(done, metrics)
+            if is_save:
+                elapsed = seconds + time.perf_counter() - began
+                checkpoints.save(
+                    done, state, fingerprint, seconds=elapsed, metrics=metrics if is_eval else None
+                )
+
+    #### Report.
+    seconds += time.perf_counter() - began
+    batches.close()
+    with jax.set_mesh(mesh):
+        if not metrics:  # Nothing was left to train.
+            metrics = evaluate(state)
+        checkpoints.close()
+        log.close()
+        pretrained = Pretrained(
+            model, state.eval_params(), config, Processor(config.preprocess, tokenizer), mesh
+        )
+        return report.write(
+            workdir,
+            pretrained,
+            metrics=metrics,
+            steps=config.steps,
+            seconds=seconds,
+            samples=config.steps * train_batches.batch_size,
+            bad_records=batches.examples,
+        )
+
+
+def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the run directory and records the config, or checks it against the recorded one."""
+    record = workdir / "config.json"
+    new = config_lib.to_dict(config)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if record.exists():
+            differing = config_lib.differing_keys(json.loads(record.read_text()), new)
+            if differing:
+                raise UserError(
+                    f"{workdir} holds a run of another config; {', '.join(differing)} differ: take "
+                    "another --workdir, or give the run its own values"
+                )
+        if jax.process_index() == 0:
+            part = record.with_suffix(".part")
+            part.write_text(json.dumps(new, indent=1))
+            part.rename(record)
+    except OSError as error:
+        raise UserError(f"workdir {workdir}: cannot be written: {error.strerror}") from None
+
+
+def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any) -> Any:
+    """The run's tokenizer: loaded where it is stored, else made by the first host; None without."""
+    if not config.tokenizer:
+        return None
+    section, folder = config.tokenizer.to_dict(), workdir / "tokenizer"
+
+    def texts():
+        keys = section.get("train_on", ())
+        for index in range(len(source)):
+            example = source[index]
+            for key in keys:
+                yield from [example[key]] if isinstance(example[key], str) else example[key]
+
+    return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
+
+
+def check_batch_size(batch_size: int, accumulate: int, mesh: Any) -> None:
+    """Every device needs as many rows of every micro-batch."""
+    shards = sharding.batch_shards(mesh)
+    if batch_size % (shards * accumulate):
+        raise UserError(
+            f"data.batch_size {batch_size} is not a multiple of {shards} devices (mesh.data x "
+            f"mesh.fsdp) x {accumulate} micro-batches (optim.accumulate)"
+        )
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Ids beyond the table would read its last row without a word."""
+    if tokenizer is not None and tokenizer.vocab_size > model.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, the model {model.vocab_size}: raise "
+            "its vocab_size, or lower tokenizer.vocab_size"
+        )
+
+
+def check_fingerprint(old: dict, new: dict) -> None:
+    """A run resumes on the data it was started on, or not at all."""
+    differing = [k for k in sorted(old | new) if old.get(k) != json.loads(json.dumps(new.get(k)))]
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"the run's data has changed: {key} was {old.get(key)!r}, is {new.get(key)!r}; restore "
+            "the data, or start another --workdir"
+        )
+
+
+def state_shardings(abstract: TrainState, tx: Any, mesh: Any) -> TrainState:
+    """Parameters by the table, optimizer slots like their parameters, the rest replicated."""
+    everywhere = sharding.replicated(mesh)
+    params = sharding.tree_shardings(abstract.params, mesh)
+    return TrainState(
+        step=everywhere,
+        params=params,
+        frozen=sharding.tree_shardings(abstract.frozen, mesh),
+        teacher=jax.tree.map(lambda _: everywhere, abstract.teacher),
+        ema=None if abstract.ema is None else params,
+        extra=jax.tree.map(lambda _: everywhere, abstract.extra),
+        opt_state=optax.tree_map_params(
+            tx,
+            lambda _, place: place,
+            abstract.opt_state,
+            params,
+            transform_non_params=lambda _: everywhere,
+        ),
+        rng=everywhere,
+    )
+
+
+def finite_means(pending: list[dict], first_step: int, checkpoints: Checkpoints) -> dict[str, float]:
+    """Means of the metrics since the last log.
+
+    Raises:
+      UserError: one of them is not finite; names the step, the metric and the last checkpoint.
+    """
+    values = jax.device_get(pending)
+    for offset, step_values in enumerate(values):
+        for name, value in step_values.items():
+            if not np.isfinite(value):
+                last = checkpoints.latest()
+                place = "there is no checkpoint yet" if last is None else f"step {last} is saved"
+                raise UserError(
+                    f"{name} is {value} at step {first_step + offset + 1}; {place}: lower optim.lr, "
+                    "or set optim.clip_norm"
+                )
+    return {name: float(np.mean([v[name] for v in values])) for name in values[0]}
