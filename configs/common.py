@@ -38,10 +38,32 @@ def base() -> ConfigDict:
     c.preprocess = ()
     c.data = ConfigDict(dict(workers=0, max_bad_share=0.01))
     c.trainable = ((".*", True),)
-    c.optim = ConfigDict(dict(name="adamw", warmup_steps=0, schedule="cosine", end_lr=0.0, accumulate=1))
+    c.optim = ConfigDict(
+        dict(name="adamw", warmup_steps=0, schedule="cosine", end_lr=0.0, accumulate=1)
+    )
     c.ema = ConfigDict(dict(decay=0.0))
     c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
     c.checkpoint = ConfigDict(dict(every_steps=1000, keep=3))
     c.log = ConfigDict(dict(every_steps=50, tensorboard=True))
     c.eval = ConfigDict(dict(every_steps=1000, evaluators=ConfigDict()))
     return c
+
+
+def shrink_for_test(c: ConfigDict) -> ConfigDict:
+    """The same recipe in miniature, for a smoke test: `--config=file.py:test`.
+
+    Same code paths, another size: four steps of sixteen scenes of digit_scenes/tiny.
+    """
+    c.steps = 4
+    c.data.batch_size, c.data.workers = 16, 0
+    c.optim.warmup_steps = 1
+    c.checkpoint.every_steps, c.log.every_steps, c.eval.every_steps = 2, 1, 4
+    c.mesh.update(dict(data=-1, fsdp=1, tensor=1))
+    for evaluator in c.eval.evaluators.values():
+        evaluator.data.batch_size = 16
+    return c
+
+
+def image_rows(preprocess, *keys) -> tuple:
+    """Transforms of an evaluation that reads images and `keys`."""
+    return (("decode_image", {}), *preprocess, ("keep", dict(keys=("image", *keys))))

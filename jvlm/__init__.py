@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """jvlm: the vision-language family in JAX, trained, evaluated, imported, exported and run.
 
-    model = jvlm.load("runs/digits")             # a run or, later, a published checkpoint
-    model.embed_images(["photo.jpg"])            # float32[1, E], unit norm
-    jvlm.train(config, "runs/mine")
+model = jvlm.load("runs/digits")             # a run or, later, a published checkpoint
+model.embed_images(["photo.jpg"])            # float32[1, E], unit norm
+jvlm.train(config, "runs/mine")
 """
 
 __version__ = "0.1.0"

@@ -123,7 +123,9 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """What was noted down beside the arrays."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        return self._manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        ).meta
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """Reads a checkpoint.
@@ -205,11 +207,13 @@ def content_hash(tree: Mapping) -> str:
 
 def _fold(x: jax.Array) -> jax.Array:
     """Two position-dependent checksums of an array's bits, uint32[2]."""
-    bits = jax.lax.bitcast_convert_type(x, {4: jnp.uint32, 2: jnp.uint16, 1: jnp.uint8}[x.dtype.itemsize])
+    bits = jax.lax.bitcast_convert_type(
+        x, {4: jnp.uint32, 2: jnp.uint16, 1: jnp.uint8}[x.dtype.itemsize]
+    )
     weights = []
     for prime in (0x9E3779B1, 0x85EBCA6B):
         place = jnp.full((), 0, jnp.uint32)
-        for axis, size in enumerate(x.shape):
+        for axis in range(x.ndim):
             place = place * jnp.uint32(prime) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
         mixed = (place ^ (place >> 15)) * jnp.uint32(prime)
         weights.append(((mixed ^ (mixed >> 13)) | 1) * (bits.astype(jnp.uint32) + 1))

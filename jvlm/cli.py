@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args, rest = parser.parse_known_args(arguments)
     try:
-        overrides = [item.removeprefix("--config.") for item in rest if item.startswith("--config.")]
+        overrides = [
+            item.removeprefix("--config.") for item in rest if item.startswith("--config.")
+        ]
         unknown = [item for item in rest if not item.startswith("--config.")]
         if unknown or (overrides and not hasattr(args, "config")):
             word = (unknown or rest)[0]
@@ -65,7 +67,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
     data.add_argument("action", choices=("prepare", "info", "preview"))
-    data.add_argument("name", help="data set, such as digit_scenes/small")
+    data.add_argument(
+        "name", help="data set, such as digit_scenes/small; for prepare also a config"
+    )
     data.add_argument("--data_dir", help="default $TFDS_DATA_DIR or ~/tensorflow_datasets")
     data.add_argument("--split", default="train", help="for preview (default train)")
     data.add_argument("--count", type=int, default=24, help="images of the preview (default 24)")
@@ -94,7 +98,9 @@ def run_train(args: argparse.Namespace) -> None:
     report = train(config, args.workdir)
     print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
     print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
-    print(f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}")
+    print(
+        f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}"
+    )
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -113,8 +119,8 @@ def run_data(args: argparse.Namespace) -> None:
     from jvlm.data import commands
 
     if args.action == "prepare":
-        place = commands.prepare(args.name, args.data_dir)
-        _print(args, {"name": args.name, "path": place}, [f"{args.name} is ready in {place}"])
+        places = commands.prepare(args.name, args.data_dir)
+        _print(args, {"paths": places}, [f"ready: {place}" for place in places])
     elif args.action == "info":
         info = commands.info(args.name, args.data_dir)
         lines = [f"{args.name} {info['version']} in {info['path']}", info["description"]]
@@ -166,7 +172,7 @@ def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--config",
         required=required,
         metavar="FILE.py[:ARGS]",
-        help="config file, or a name below configs/ (clip/digits); --config.key=value changes an entry",
+        help="config file, or a name below configs/; --config.key=value changes an entry",
     )
 
 

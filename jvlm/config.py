@@ -22,10 +22,24 @@ import ml_collections
 
 from jvlm.errors import UserError, did_you_mean
 
-SECTIONS = (
-    "steps seed init model compute tokenizer preprocess data objective trainable optim ema mesh "
-    "checkpoint log eval"
-).split()
+SECTIONS = [
+    "steps",
+    "seed",
+    "init",
+    "model",
+    "compute",
+    "tokenizer",
+    "preprocess",
+    "data",
+    "objective",
+    "trainable",
+    "optim",
+    "ema",
+    "mesh",
+    "checkpoint",
+    "log",
+    "eval",
+]
 
 # What a resumed run may change: how long, how often and on what machine, never what is computed.
 CHANGEABLE = (
@@ -56,7 +70,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     # Config files import configs.common; the folder above `configs/` makes that work anywhere.
     root = next((str(p.parent) for p in path.resolve().parents if p.name == "configs"), None)
     if root and root not in sys.path:
-        sys.path.insert(0, root)
+        sys.path.append(root)
     try:
         config = runpy.run_path(str(path))["get_config"](arg)
     except KeyError as error:
@@ -142,9 +156,10 @@ def _find(name: str) -> Path:
     if path.is_file():
         return path
     if path.suffix != ".py":
-        packaged = Path(__file__).resolve().parent.parent / "configs" / f"{name}.py"
-        if packaged.is_file():
-            return packaged
+        here = Path(__file__).resolve().parent
+        for folder in (here.parent, here):  # A checkout; an installed wheel.
+            if (folder / "configs" / f"{name}.py").is_file():
+                return folder / "configs" / f"{name}.py"
     raise UserError(f"config {name}: no such file; give a path, or a name below configs/")
 
 

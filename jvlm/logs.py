@@ -3,6 +3,7 @@
 """What a run says while it runs: progress bar, TensorBoard, one JSON line per log step."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,11 @@ class Log:
         self._batch_size = batch_size
         self._last = (start, time.perf_counter())
         self._bar = tqdm.tqdm(
-            total=steps, initial=start, unit="step", disable=not is_writer, mininterval=1.0
+            total=steps,
+            initial=start,
+            unit="step",
+            disable=not is_writer,
+            mininterval=1.0 if sys.stderr.isatty() else 20.0,  # A log file needs fewer lines.
         )
         self._events = None
         if is_writer:
@@ -57,7 +62,9 @@ class Log:
         self._last = (step, now)
         speed = (step - last) * self._batch_size / (now - then)
         self.write(step, {**metrics, "samples_per_second": speed}, prefix="train/")
-        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} samples/s", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {metrics['loss']:.3f}, {speed:.0f} samples/s", refresh=False
+        )
         self._bar.update(step - self._bar.n)
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -108,7 +115,11 @@ def parameter_table(params: Mapping, table: Mapping[str, Mapping[str, Any]], mes
     trained = sum(
         paths.count(leaf)
         for path, leaf in paths.flatten(params).items()
-        if any(table["trainable"][path] if isinstance(table["trainable"][path], list) else [table["trainable"][path]])
+        if any(
+            table["trainable"][path]
+            if isinstance(table["trainable"][path], list)
+            else [table["trainable"][path]]
+        )
     )
     lines.append(f"{paths.count(params):,} parameters, {trained:,} in trainable leaves")
     return "\n".join(lines) + "\n"

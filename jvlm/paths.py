@@ -99,7 +99,9 @@ def resolve(
                 continue
             start, stop = _clip_range(span, depth)
             if stop > depth:
-                problems.append(f"{what}: {rules[index][0]!r} reaches past {depth} layers of {path}")
+                problems.append(
+                    f"{what}: {rules[index][0]!r} reaches past {depth} layers of {path}"
+                )
             for layer in range(start, min(stop, depth)):
                 if per_layer[layer] is None:
                     per_layer[layer] = (index, value)

@@ -32,7 +32,9 @@ class Compute:
     def __post_init__(self):
         if self.dtype not in ("float32", "bfloat16", "float16"):
             options = ("float32", "bfloat16", "float16")
-            raise UserError(f"compute.dtype {self.dtype!r} is unknown.{did_you_mean(self.dtype, options)}")
+            raise UserError(
+                f"compute.dtype {self.dtype!r} is unknown.{did_you_mean(self.dtype, options)}"
+            )
 
 
 def read_weight(

@@ -91,7 +91,9 @@ class Pretrained:
                 part = self.processor(images=images[start : start + batch_size])["image"]
                 # One compiled shape: short batches are filled up.
                 full = np.resize(part, (batch_size, *part.shape[1:]))
-                embeds = self._encoders[0](self.params, sharding.put_batch({"image": full}, self.mesh))
+                embeds = self._encoders[0](
+                    self.params, sharding.put_batch({"image": full}, self.mesh)
+                )
                 rows.append(jax.device_get(embeds)[: len(part)])
         if not rows:
             raise UserError("embed_images: no images")
@@ -155,7 +157,8 @@ def load(
         step = choose_step(checkpoints, step, path)
         params, frozen = split(shapes, trainable)
         frozen = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct(s.shape, config.compute.dtype, sharding=s.sharding), frozen
+            lambda s: jax.ShapeDtypeStruct(s.shape, config.compute.dtype, sharding=s.sharding),
+            frozen,
         )
         params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
         if dtype is not None:

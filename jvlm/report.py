@@ -56,13 +56,23 @@ def write(
         "bad_records": list(bad_records),
     }
     picture = pretrained.config.eval.get("picture")
-    sheet = construct(best_captions, picture.to_dict(), where="eval.picture", pretrained=pretrained) if picture else None
+    sheet = (
+        construct(best_captions, picture.to_dict(), where="eval.picture", pretrained=pretrained)
+        if picture
+        else None
+    )
     if jax.process_index() == 0:
         if sheet is not None:
             sheet.save(workdir / "samples.png")
         (workdir / "report.json").write_text(json.dumps(report, indent=1))
         (workdir / "report.md").write_text(to_markdown(report, has_picture=sheet is not None))
     return report
+
+
+def read(workdir: Path) -> dict[str, Any] | None:
+    """The report of a run that has ended, or None."""
+    path = workdir / "report.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def versions() -> dict[str, str]:
@@ -76,7 +86,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def best_captions(pretrained: Pretrained, source: dict, texts: str, count: int = 18, pool: int = 500):
+def best_captions(
+    pretrained: Pretrained, source: dict, texts: str, count: int = 18, pool: int = 500
+):
     """A contact sheet: the first images of a data set, each with its best of `pool` captions.
 
     Args:

@@ -80,9 +80,7 @@ def make_mesh(
             f"mesh {wanted} does not cover {len(devices)} device(s): set mesh.data=-1 or sizes "
             f"whose product is {len(devices)}"
         )
-    return jax.make_mesh(
-        tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices
-    )
+    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
 def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
@@ -142,9 +140,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
         raise ValueError(f"constrain{names}: unknown names {unknown} or rank {x.ndim} differs")
     if mesh.empty:
         return x
-    spec = PartitionSpec(
-        *(_axes(name) if name else PartitionSpec.UNCONSTRAINED for name in names)
-    )
+    spec = PartitionSpec(*(_axes(name) if name else PartitionSpec.UNCONSTRAINED for name in names))
     return jax.lax.with_sharding_constraint(x, spec)
 
 
@@ -163,5 +159,6 @@ def _mesh_axes(path: str, name: str | None, size: int, mesh: Mesh):
         return None
     axes = " x ".join(f"mesh.{axis}={mesh.shape[axis]}" for axis in AXIS_RULES[name])
     raise UserError(
-        f"sharding: {path} has {size} {name}, which {axes} does not divide: choose a divisor of {size}"
+        f"sharding: {path} has {size} {name}, which {axes} does not divide: choose a divisor of "
+        f"{size}"
     )

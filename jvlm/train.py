@@ -26,7 +26,7 @@ from jvlm.models import build_model
 from jvlm.objectives import build_objective, micro_batches
 from jvlm.precision import Compute, cast_floating
 from jvlm.pretrained import Pretrained, Processor, load
-from jvlm.state import TrainState, merge, split
+from jvlm.state import TrainState, split
 from jvlm.tokenizers import build_tokenizer
 
 
@@ -47,6 +47,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     #### Machine.
     distributed.initialize()
     config_lib.check_keys(config, config_lib.SECTIONS, where="config")
+    check_counts(config)
     compute = config_lib.construct(Compute, config.compute, where="compute")
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -55,6 +56,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     #### Run directory.
     workdir = Path(workdir)
     open_run(workdir, config)
+    finished = report.read(workdir)
+    if finished and finished["steps"] >= config.steps:
+        return finished
 
     #### Data.
     data = config.data.to_dict()
@@ -63,7 +67,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     transform = compose(data.pop("transforms"), tokenizer=tokenizer)
     reading = {key: data.pop(key) for key in ("workers", "max_bad_share") if key in data}
     train_batches = config_lib.construct(
-        TrainBatches, data, where="data", source=source, transform=transform, seed=config.seed, **processes
+        TrainBatches,
+        data,
+        where="data",
+        source=source,
+        transform=transform,
+        seed=config.seed,
+        **processes,
     )
     optim_section = config.optim.to_dict()
     accumulate = optim_section.pop("accumulate", 1)
@@ -281,12 +291,22 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
 
     def texts():
         keys = section.get("train_on", ())
-        for index in range(len(source)):
+        for index in range(min(len(source), section.get("train_examples", len(source)))):
             example = source[index]
             for key in keys:
                 yield from [example[key]] if isinstance(example[key], str) else example[key]
 
     return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
+
+
+def check_counts(config: ml_collections.ConfigDict) -> None:
+    """Numbers of steps are at least one."""
+    for key in ("steps", "log.every_steps", "eval.every_steps", "checkpoint.every_steps"):
+        value = config
+        for part in key.split("."):
+            value = value.get(part)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{key} is {value}: give a number of steps, at least 1")
 
 
 def check_batch_size(batch_size: int, accumulate: int, mesh: Any) -> None:
@@ -303,8 +323,8 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
     """Ids beyond the table would read its last row without a word."""
     if tokenizer is not None and tokenizer.vocab_size > model.vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, the model {model.vocab_size}: raise "
-            "its vocab_size, or lower tokenizer.vocab_size"
+            f"the tokenizer has {tokenizer.vocab_size} entries, the model {model.vocab_size}: "
+            "raise its vocab_size, or lower tokenizer.vocab_size"
         )
 
 
@@ -341,7 +361,9 @@ def state_shardings(abstract: TrainState, tx: Any, mesh: Any) -> TrainState:
     )
 
 
-def finite_means(pending: list[dict], first_step: int, checkpoints: Checkpoints) -> dict[str, float]:
+def finite_means(
+    pending: list[dict], first_step: int, checkpoints: Checkpoints
+) -> dict[str, float]:
     """Means of the metrics since the last log.
 
     Raises:
@@ -354,7 +376,7 @@ def finite_means(pending: list[dict], first_step: int, checkpoints: Checkpoints)
                 last = checkpoints.latest()
                 place = "there is no checkpoint yet" if last is None else f"step {last} is saved"
                 raise UserError(
-                    f"{name} is {value} at step {first_step + offset + 1}; {place}: lower optim.lr, "
-                    "or set optim.clip_norm"
+                    f"{name} is {value} at step {first_step + offset + 1}; {place}: lower "
+                    "optim.lr, or set optim.clip_norm"
                 )
     return {name: float(np.mean([v[name] for v in values])) for name in values[0]}

@@ -92,7 +92,9 @@ def apply(
         filled[path] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
     for rule, was_used in zip(rules, used):
         if not was_used:
-            problems.append(f"init: {rule[0]!r} decides no parameter.{did_you_mean(rule[0], fresh)}")
+            problems.append(
+                f"init: {rule[0]!r} decides no parameter.{did_you_mean(rule[0], fresh)}"
+            )
     if problems:
         raise UserError("; ".join(problems))
 

@@ -5,23 +5,31 @@
 from pathlib import Path
 from typing import Any
 
+from jvlm.config import load, to_dict
 from jvlm.data import images
 from jvlm.data.images import BadRecord
 from jvlm.data.preview import contact_sheet
 from jvlm.data.sources import TFDSSource, find_builder
-from jvlm.errors import UserError
+from jvlm.errors import UserError, did_you_mean
 
-EMBEDDED = ("digit_scenes/small", "digit_scenes/full")
+EMBEDDED = ("digit_scenes/small", "digit_scenes/full", "digit_scenes/tiny")
 
 
-def prepare(name: str, data_dir: str | None = None) -> str:
-    """Makes an embedded data set, unless it is there; returns its folder."""
+def prepare(name: str, data_dir: str | None = None) -> list[str]:
+    """Makes embedded data sets, unless they are there.
+
+    Args:
+      name: a data set, or a config ('configs/clip/digits.py:test'): those that it reads.
+      data_dir: default TFDS's.
+
+    Returns:
+      their folders.
+    """
     from jvlm.data.builders import digit_scenes
 
-    if name not in EMBEDDED:
-        raise UserError(f"data set {name!r} cannot be made here, only {', '.join(EMBEDDED)}")
+    names = [name] if name in EMBEDDED else _named_in_config(name)
     try:
-        return str(digit_scenes.prepare(name.split("/")[1], data_dir).data_path)
+        return [str(digit_scenes.prepare(n.split("/")[1], data_dir).data_path) for n in names]
     except OSError as error:
         raise UserError(f"data set {name}: cannot be written: {error}") from None
 
@@ -52,6 +60,14 @@ def preview(name: str, split: str, data_dir: str | None, count: int, out: str) -
         sheet.save(Path(out))
     except (OSError, ValueError) as error:
         raise UserError(f"--out {out}: cannot be written: {error}") from None
+
+
+def _named_in_config(spec: str) -> list[str]:
+    """The embedded data sets that a config reads."""
+    if ".py" not in spec:
+        raise UserError(f"data set {spec!r} cannot be made here.{did_you_mean(spec, EMBEDDED)}")
+    text = str(to_dict(load(spec)))
+    return [name for name in EMBEDDED if repr(name) in text]
 
 
 def _describe(example: dict[str, Any]) -> str:

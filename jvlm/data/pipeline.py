@@ -63,7 +63,9 @@ class TrainBatches:
         """What a resumed run must find unchanged for its order to be the same."""
         return {**self.source.fingerprint, "seed": self.seed, "batch_size": self.batch_size}
 
-    def iterate(self, start: int, *, workers: int = 0, max_bad_share: float = 0.01) -> "BatchIterator":
+    def iterate(
+        self, start: int, *, workers: int = 0, max_bad_share: float = 0.01
+    ) -> "BatchIterator":
         """Batches `start`, `start + 1`, ... without end.
 
         Args:
@@ -169,7 +171,7 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
       UserError: rows whose keys or shapes differ; names the key.
     """
     batch = {}
-    for key, value in rows[0].items():
+    for key in rows[0]:
         try:
             batch[key] = np.stack([row[key] for row in rows])
         except (KeyError, ValueError):

@@ -123,7 +123,9 @@ def _bind(name: str, options: Mapping, tokenizer: Any, where: str) -> Transform:
     if name not in TRANSFORMS:
         raise UserError(f"{where}: unknown step.{did_you_mean(name, TRANSFORMS)}")
     function = TRANSFORMS[name]
-    given = {"tokenizer": tokenizer} if "tokenizer" in inspect.signature(function).parameters else {}
+    given = (
+        {"tokenizer": tokenizer} if "tokenizer" in inspect.signature(function).parameters else {}
+    )
     if given and tokenizer is None:
         raise UserError(f"{where}: the config has no tokenizer")
     bound = functools.partial(function, **given)

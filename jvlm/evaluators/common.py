@@ -13,7 +13,7 @@ from jvlm import sharding
 
 
 def jit_on_mesh(fn: Callable, mesh: jax.sharding.Mesh) -> Callable:
-    """Compiles `fn(params, batch) -> rows`, with the result replicated so that any host reads it."""
+    """Compiles `fn(params, batch) -> rows`; the result is replicated, any host can read it."""
     return jax.jit(fn, out_shardings=sharding.replicated(mesh))
 
 
@@ -32,7 +32,7 @@ def run_rows(
         if jax.process_count() > 1:
             batch = multihost_utils.process_allgather(dict(batch), tiled=True)
         valid = batch["_mask"]
-        out = jax.tree.map(lambda x: x[valid], jax.device_get(out))
+        out = jax.tree.map(lambda x, valid=valid: x[valid], jax.device_get(out))
         results.append((out, {key: value[valid] for key, value in batch.items()}))
     return results
 

@@ -77,7 +77,9 @@ def attend(
 
 def _cudnn_fits(q: jax.Array) -> bool:
     is_half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and jax.default_backend() == "gpu"
+    return (
+        is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and jax.default_backend() == "gpu"
+    )
 
 
 class Attention(nn.Module):

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jvlm.layers.norm import Norm
 from jvlm.precision import read_weight
 
 
@@ -62,42 +61,64 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C] -> dtype[B, ceil(H/stride), ceil(W/stride), features]."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        size, channels = self.kernel_size, x.shape[-1]
+        shape = (size, size, channels, self.features)
         init = nn.initializers.normal(math.sqrt(2 / math.prod(shape[:3])))
         kernel = read_weight(self, "kernel", init, shape, self.dtype)
-        strides, dims = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         x = x.astype(self.dtype)
+        if channels < 8:
+            # Three channels starve a convolution on every back end: gather each window's values
+            # and multiply once (on a CPU 5x faster forward, 3x backward).
+            return _windows(x, size, self.stride) @ kernel.reshape(-1, self.features)
+        strides, dims = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=dims)
 
 
-class ConvStem(nn.Module):
-    """3x3 stride-2 convolutions in place of a patch embedding (arXiv:2106.14881).
+def _windows(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H', W', size * size * C], 'same' padding as XLA places it."""
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = (-(-side // stride) * stride for side in x.shape[1:3])
+    shifts = [
+        padded[:, top : top + rows : stride, left : left + columns : stride]
+        for top in range(size)
+        for left in range(size)
+    ]
+    return jnp.concatenate(shifts, axis=-1)
 
-    Learns several times faster than patches where data or compute are small. The width doubles at
-    each step and ends at D; every step but the last is normalised over channels and rectified.
+
+class ConvStem(nn.Module):
+    """3x3 convolutions in place of a patch embedding (arXiv:2106.14881): learns from little data.
+
+    Stride-2 convolutions whose width doubles and ends at D, then some of stride 1, with ReLU in
+    between. No norms: over the few channels of an early position they amplify the background
+    (digit_scenes, 48,000 samples: 30 % of digits right without, 16 % with them).
 
     Attributes:
       patch_size: total stride, a power of two.
       width: D.
-      norm_eps: of the norms in between.
+      depth: convolutions of stride 1 after the strided ones; each widens the view of a token by
+        2 * patch_size pixels.
       dtype: compute dtype.
     """
 
     patch_size: int
     width: int
-    norm_eps: float
+    depth: int = 0
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """image [B, H, W, C] -> dtype[B, H/p, W/p, D]."""
-        steps = int(math.log2(self.patch_size))
+        halvings = int(math.log2(self.patch_size))
+        steps = halvings + self.depth
         x = image
         for step in range(1, steps + 1):
-            features = self.width >> (steps - step)
-            x = Conv(3, 2, features, self.dtype, name=f"conv{step}")(x)
+            stride = 2 if step <= halvings else 1
+            features = self.width >> max(0, halvings - step)
+            x = Conv(3, stride, features, self.dtype, name=f"conv{step}")(x)
             if step < steps:
-                x = jax.nn.relu(Norm(self.norm_eps, dtype=self.dtype, name=f"norm{step}")(x))
+                x = jax.nn.relu(x)
         return x
 
 

@@ -10,7 +10,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def normalize_image(image: jax.Array, mean: tuple, std: tuple) -> jax.Array:
-    """uint8[..., 3] -> float32 (image / 255 - mean) / std; floats are taken as already normalised."""
+    """uint8[..., 3] -> float32 (image / 255 - mean) / std; floats count as already normalised."""
     if image.dtype != jnp.uint8:
         return image
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)

@@ -38,6 +38,6 @@ class Norm(nn.Module):
 
 
 def l2_normalize(x: jax.Array, eps: float = 1e-12) -> jax.Array:
-    """Unit vectors along the last axis, float32. A zero vector stays zero, with a finite gradient."""
+    """Unit vectors along the last axis, float32. A zero vector stays zero, its gradient finite."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), eps**2))

@@ -14,8 +14,8 @@ from jvlm.layers.block import Context
 
 REMAT_POLICIES = {
     "none": None,  # Keep every activation.
-    "full": jax.checkpoint_policies.nothing_saveable,  # Keep each block's input, recompute the rest.
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # Keep weight matmuls.
+    "full": jax.checkpoint_policies.nothing_saveable,  # Keep only each block's input.
 }
 
 
@@ -80,13 +80,15 @@ class Stack:
             raise UserError(f"compute.remat {compute.remat!r} is unknown.{hint}")
 
         def layer(x, params, cache, index):
-            rngs = None if dropout_rng is None else {"dropout": jax.random.fold_in(dropout_rng, index)}
+            rngs = None
+            if dropout_rng is not None:
+                rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
             return self.block.apply({"params": params}, x, cache, ctx, rngs=rngs)
 
         if compute.remat != "none":
-            # CSE cannot undo the recomputation across scan iterations, so it need not be fenced off.
-            policy = REMAT_POLICIES[compute.remat]
-            layer = jax.checkpoint(layer, prevent_cse=isinstance(params, tuple), policy=policy)
+            # In a scan, common-subexpression elimination cannot undo the recomputation.
+            policy, unrolled = REMAT_POLICIES[compute.remat], isinstance(params, tuple)
+            layer = jax.checkpoint(layer, prevent_cse=unrolled, policy=policy)
 
         if isinstance(params, tuple):
             caches = (None,) * self.depth if cache is None else cache
@@ -96,14 +98,11 @@ class Stack:
                 new.append(layer_cache)
             return x, None if cache is None else tuple(new)
 
-        def body(x, xs):
-            return layer(x, *xs)
-
         xs = (params, cache, jnp.arange(self.depth))
-        return jax.lax.scan(body, x, xs, length=self.depth, unroll=compute.unroll)
+        return jax.lax.scan(lambda x, xs: layer(x, *xs), x, xs, unroll=compute.unroll)
 
 
 def unstack(tree: Any) -> tuple:
     """Stacked leaves [layers, ...] -> a tuple of per-layer trees."""
     depth = jax.tree.leaves(tree)[0].shape[0]
-    return tuple(jax.tree.map(lambda leaf: leaf[layer], tree) for layer in range(depth))
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(depth))

@@ -13,7 +13,14 @@ from jvlm.objectives.contrastive import Contrastive
 
 OBJECTIVES = {"contrastive": Contrastive}
 
-__all__ = ["Contrastive", "LossOutput", "OBJECTIVES", "Objective", "build_objective", "micro_batches"]
+__all__ = [
+    "Contrastive",
+    "LossOutput",
+    "OBJECTIVES",
+    "Objective",
+    "build_objective",
+    "micro_batches",
+]
 
 
 def build_objective(section: Mapping, model: nn.Module) -> Objective:

@@ -44,7 +44,9 @@ class Tokenizer(Protocol):
 TOKENIZERS = {"sentencepiece": SentencePiece}
 
 
-def build_tokenizer(section: Mapping, folder: str | os.PathLike, texts: Iterable[str] = ()) -> Tokenizer:
+def build_tokenizer(
+    section: Mapping, folder: str | os.PathLike, texts: Iterable[str] = ()
+) -> Tokenizer:
     """Loads a run's tokenizer from `folder`, or makes it and stores it there.
 
     Args:
@@ -52,7 +54,11 @@ def build_tokenizer(section: Mapping, folder: str | os.PathLike, texts: Iterable
       folder: the run's tokenizer folder.
       texts: what a tokenizer that is trained is trained on.
     """
-    options = {key: value for key, value in section.items() if key not in ("kind", "train_on")}
+    options = {
+        key: value
+        for key, value in section.items()
+        if key not in ("kind", "train_on", "train_examples")
+    }
     kind = section.get("kind", "")
     if kind not in TOKENIZERS:
         raise UserError(f"tokenizer.kind {kind!r} is unknown.{did_you_mean(kind, TOKENIZERS)}")

@@ -6,14 +6,11 @@ Words are read back by parsers written here from the English alone, so that they
 """
 
 import collections
-import io
 import re
 import sys
 
 import numpy as np
-import PIL.Image
 import pytest
-import tensorflow_datasets as tfds
 
 from jvlm import errors
 from jvlm.data.builders import digit_scenes
@@ -294,16 +291,16 @@ def test_questions_are_well_posed_and_answered(scenes):
 
 
 @pytest.fixture(scope="module")
-def prepared(config, tmp_path_factory):
-    return digit_scenes.prepare(config, tmp_path_factory.mktemp("tfds"), limit=30)
+def prepared(tmp_path_factory):
+    return digit_scenes.prepare("tiny", tmp_path_factory.mktemp("tfds"))
 
 
-def test_tfds_gives_back_every_scene(config, prepared):
+def test_tfds_gives_back_every_scene(prepared):
     for split in digit_scenes.SPLITS:
         source = prepared.as_data_source(split)
-        assert len(source) == 30
+        assert len(source) == 128
         for index, got in enumerate(source):
-            want = digit_scenes.compose(config, split, index)
+            want = digit_scenes.compose("tiny", split, index)
             np.testing.assert_array_equal(got["image"], want["image"])
             assert [text.decode() for text in got["captions"]] == want["captions"]
             for field in ("objects", "questions"):
@@ -317,33 +314,27 @@ def test_tfds_gives_back_every_scene(config, prepared):
     assert "tensorflow" not in sys.modules
 
 
-def test_png_bytes_can_be_read_undecoded(config, prepared):
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    png = prepared.as_data_source("test", decoders=decoders)[3]["image"]
-    assert isinstance(png, bytes)
-    image = np.asarray(PIL.Image.open(io.BytesIO(png)))
-    np.testing.assert_array_equal(image, digit_scenes.compose(config, "test", 3)["image"])
+def test_tiny_is_the_beginning_of_small():
+    scene, same = (digit_scenes.compose(config, "train", 7) for config in ("tiny", "small"))
+    np.testing.assert_array_equal(scene.pop("image"), same.pop("image"))
+    assert scene == same
 
 
-def test_prepare_makes_data_once_and_checks_what_is_there(config, prepared, monkeypatch, capsys):
+def test_prepare_makes_data_once(prepared, monkeypatch, capsys):
     monkeypatch.setattr(digit_scenes, "compose", None)  # Whoever composes now fails.
-    again = digit_scenes.prepare(config, prepared.data_dir.split("/digit_scenes/")[0], limit=30)
-    assert again.info.splits["train"].num_examples == 30
+    again = digit_scenes.prepare("tiny", prepared.data_dir.split("/digit_scenes/")[0])
+    assert again.info.splits["train"].num_examples == 128
     assert capsys.readouterr().out == ""
-    with pytest.raises(errors.UserError, match="holds"):
-        digit_scenes.prepare(config, prepared.data_dir.split("/digit_scenes/")[0])
-    with pytest.raises(errors.UserError, match="data_dir"):
-        digit_scenes.prepare(config, limit=30)
     with pytest.raises(errors.UserError, match="small"):
         digit_scenes.prepare("smal")
 
 
-def test_killed_preparation_leaves_nothing(config, tmp_path, monkeypatch):
+def test_killed_preparation_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(digit_scenes, "_background", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            digit_scenes.prepare(config, tmp_path, limit=2)
-    assert digit_scenes.prepare(config, tmp_path, limit=2).info.splits["test"].num_examples == 2
+            digit_scenes.prepare("tiny", tmp_path)
+    assert digit_scenes.prepare("tiny", tmp_path).info.splits["test"].num_examples == 128

@@ -101,7 +101,9 @@ class TextTransformer(nn.Module):
         """
         cfg, length = self.cfg, text.shape[1]
         if length > cfg.max_len:
-            raise UserError(f"text: {length} tokens, the model has {cfg.max_len} positions: truncate")
+            raise UserError(
+                f"text: {length} tokens, the model has {cfg.max_len} positions: truncate"
+            )
         if text_mask is None:
             text_mask = jnp.ones(text.shape, bool)
         x = self.token(text)

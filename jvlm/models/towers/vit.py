@@ -26,7 +26,8 @@ class ViTConfig:
       head_dim: default width / num_heads.
       activation: a key of `layers.ACTIVATIONS`.
       norm_eps: epsilon of every norm.
-      stem: 'patch', or 'conv' (three or four strided convolutions; for small data).
+      stem: 'patch', or 'conv' (`layers.ConvStem`, for small data).
+      stem_depth: stride-1 convolutions at the end of a convolutional stem.
       patch_bias: the patch embedding has a bias.
       use_cls: a class token is prepended.
       pre_norm: a norm between embedding and blocks (CLIP's `ln_pre`).
@@ -45,6 +46,7 @@ class ViTConfig:
     activation: str = "gelu"
     norm_eps: float = 1e-5
     stem: str = "patch"
+    stem_depth: int = 0
     patch_bias: bool = False
     use_cls: bool = True
     pre_norm: bool = True
@@ -58,7 +60,9 @@ class ViTConfig:
         if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.use_cls):
             raise UserError(f"vit: pool {self.pool!r} needs use_cls=True, or choose 'mean'")
         if self.stem == "conv" and self.patch_size & (self.patch_size - 1):
-            raise UserError(f"vit: a convolutional stem needs a power of two, not {self.patch_size}")
+            raise UserError(
+                f"vit: a convolutional stem needs a power of two, not {self.patch_size}"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -88,7 +92,7 @@ class ViT(nn.Module):
     def setup(self):
         cfg, dtype = self.cfg, self.compute.dtype
         if cfg.stem == "conv":
-            self.patch = ConvStem(cfg.patch_size, cfg.width, cfg.norm_eps, dtype)
+            self.patch = ConvStem(cfg.patch_size, cfg.width, cfg.stem_depth, dtype)
         else:
             self.patch = PatchEmbed(cfg.patch_size, cfg.width, cfg.patch_bias, dtype)
         # Scales of openai/CLIP clip/model.py VisionTransformer.__init__.
@@ -116,8 +120,8 @@ class ViT(nn.Module):
         x = self.patch(image)
         if x.shape[1:3] != cfg.grid:
             raise UserError(
-                f"vit: images of {image.shape[1]}x{image.shape[2]} px give a {x.shape[1]}x{x.shape[2]} "
-                f"grid, the model has {cfg.grid[0]}x{cfg.grid[1]}: resize to {cfg.image_size} px"
+                f"vit: images of {image.shape[1]} x {image.shape[2]} px do not fit the model's "
+                f"image_size {cfg.image_size}: resize them"
             )
         x = x.reshape(x.shape[0], -1, cfg.width)
         if cfg.use_cls:
@@ -149,6 +153,6 @@ def block_config(cfg: ViTConfig) -> BlockConfig:
 
 
 def clip_std(width: int, depth: int) -> tuple[float, float, float, float]:
-    """Initial scales of (qkv, out, up, down) in openai/CLIP's initialize_parameters (model.py 299)."""
+    """Initial scales of (qkv, out, up, down) in openai/CLIP (clip/model.py 299-326)."""
     out = width**-0.5 * (2 * depth) ** -0.5
     return width**-0.5, out, (2 * width) ** -0.5, out

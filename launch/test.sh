@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+# Sets everything up and runs the tests, two at a time.
+#
+#   bash launch/test.sh [--parity] [pytest arguments]
+#
+# --parity runs the comparisons with PyTorch instead, which it installs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+
+if [[ "${1:-}" == --parity ]]; then
+  shift
+  setup_environment "test parity"
+  # Fewer than these collected means that something was skipped or lost.
+  export JVLM_MIN_PARITY_TESTS=6
+  exec python -m pytest -m parity "$@"
+fi
+setup_environment test
+ruff check .
+ruff format --check .
+exec python -m pytest -n 2 -m "not parity" "$@"

@@ -1,0 +1,60 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Eight fake devices for the whole suite; nothing is skipped for lack of hardware."""
+
+import os
+import pathlib
+
+# Before JAX starts. One thread per device: eight devices' collectives on two cores otherwise starve
+# each other, and the rendezvous gives up.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_multi_thread_eigen=false",
+        "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    )
+)
+# Compiled programs are shared by workers, subprocesses and the next run of the tests.
+CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory):
+    """A TFDS folder with digit_scenes/tiny, which subprocesses find too."""
+    from jvlm.data.builders import digit_scenes
+
+    folder = tmp_path_factory.mktemp("tfds")
+    os.environ["TFDS_DATA_DIR"] = str(folder)
+    digit_scenes.prepare("tiny", folder)
+    return folder
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def config():
+    """The quickstart, shrunk: what most tests of the loop train."""
+    from jvlm import config as config_lib
+
+    return config_lib.load("configs/clip/digits.py:test", ["seed=3", "optim.schedule=constant"])
+
+
+def pytest_collection_finish(session):
+    """CI says how many parity tests there must be, so that none is lost without a word."""
+    least = int(os.environ.get("JVLM_MIN_PARITY_TESTS", 0))
+    if least and len(session.items) < least:
+        raise pytest.UsageError(f"{len(session.items)} parity tests collected, expected {least}")

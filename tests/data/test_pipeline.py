@@ -1,0 +1,215 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: the same samples in the same rows from any number of hosts, workers and restarts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jvlm import config as config_lib
+from jvlm.data.images import BadRecord
+from jvlm.data.pipeline import TrainBatches, collate, eval_batches
+from jvlm.data.sources import FolderSource, TFDSSource, build_source, example_parser, find_builder
+from jvlm.data.transforms import compose
+from jvlm.errors import UserError
+
+
+@dataclasses.dataclass
+class Numbers:
+    """A source of its own indices; some cannot be used."""
+
+    size: int = 100
+    bad: tuple = ()
+
+    @property
+    def fingerprint(self):
+        return {"kind": "numbers", "size": self.size}
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return {"index": index}
+
+
+@dataclasses.dataclass
+class Step:
+    bad: tuple = ()
+
+    def __call__(self, example, rng):
+        if example["index"] in self.bad:
+            raise BadRecord("broken")
+        return {"id": np.int64(example["index"]), "noise": rng.random()}
+
+
+def batches(bad=(), **options):
+    return TrainBatches(Numbers(), Step(bad), **{"batch_size": 8, "seed": 3, **options})
+
+
+def ids(iterator, count):
+    return [(b["id"].tolist(), b["noise"].tolist()) for b, _ in zip(iterator, range(count))]
+
+
+def test_hosts_share_the_global_batch():
+    whole = batches()
+    for step in (0, 5, 12, 13):
+        parts = [batches(process_index=i, process_count=4)[step] for i in range(4)]
+        for key in ("id", "noise"):
+            joined = np.concatenate([part[key] for part in parts])
+            np.testing.assert_array_equal(joined, whole[step][key])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_iteration_resumes_anywhere(workers):
+    want = [(b["id"].tolist(), b["noise"].tolist()) for b in map(batches().__getitem__, range(9))]
+    for start in (0, 4):
+        iterator = batches().iterate(start, workers=workers)
+        assert ids(iterator, 9 - start) == want[start:]
+        iterator.close()
+
+
+def test_an_epoch_is_every_record_once():
+    seen = [i for step in range(25) for i in batches()[step]["id"].tolist()]
+    assert sorted(seen[:100]) == sorted(seen[100:]) == list(range(100))
+
+
+def test_bad_records_are_replaced_in_place_and_counted():
+    bad = (7, 8)
+    clean, iterator = batches(), batches(bad=bad).iterate(0, max_bad_share=0.5)
+    for step in range(13):
+        got, want = next(iterator)["id"], clean[step]["id"]
+        assert ((got == want) | np.isin(want, bad)).all() and not np.isin(got, bad).any()
+    assert iterator.bad >= 2 and "record 7: broken" in iterator.examples
+    iterator.close()
+
+
+def test_too_many_bad_records_stop_the_run():
+    iterator = batches(bad=tuple(range(40))).iterate(0, max_bad_share=0.1)
+    with pytest.raises(UserError, match="unusable, more than data.max_bad_share=0.1"):
+        ids(iterator, 50)
+    with pytest.raises(UserError, match="100 unusable records in a row"):
+        batches(bad=tuple(range(100)))[0]
+
+
+def test_batch_size_must_divide_among_hosts():
+    with pytest.raises(UserError, match="not a multiple of 3 hosts"):
+        batches(process_count=3)
+
+
+def test_eval_pads_the_last_batch():
+    source, step = Numbers(10), Step()
+    got = list(eval_batches(source, step, 4))
+    assert [b["_mask"].tolist() for b in got] == [
+        [True] * 4,
+        [True] * 4,
+        [True, True, False, False],
+    ]
+    assert np.concatenate([b["id"][b["_mask"]] for b in got]).tolist() == list(range(10))
+    halves = [
+        list(eval_batches(source, step, 4, process_index=i, process_count=2)) for i in range(2)
+    ]
+    assert [b["id"].tolist() for b in halves[1]] == [[2, 3], [6, 7], [9, 9]]
+    assert len(halves[0]) == len(halves[1])
+    with pytest.raises(UserError, match="record 3"):
+        list(eval_batches(source, Step(bad=(3,)), 4))
+
+
+def test_rows_that_differ_are_named():
+    with pytest.raises(UserError, match="differ in 'image'"):
+        collate([{"image": np.zeros((2, 2))}, {"image": np.zeros((3, 2))}])
+    with pytest.raises(UserError, match="'text' is text"):
+        collate([{"text": "a"}])
+
+
+def test_tfds_without_tensorflow(data_dir):
+    """Our parser and TFDS's own agree."""
+    source = TFDSSource("digit_scenes/tiny", "test", str(data_dir))
+    assert len(source) == 128 and source.fingerprint["size"] == 128
+    builder = find_builder("digit_scenes/tiny", str(data_dir))
+    assert example_parser(builder.info.features) is not None
+    for index, want in enumerate(builder.as_data_source("test[:20]")):
+        got = source[index]
+        assert got["captions"] == [text.decode() for text in want["captions"]]
+        assert got["meaning"] == want["meaning"].decode() and got["label"] == want["label"]
+        np.testing.assert_array_equal(got["box"], want["box"])
+        np.testing.assert_array_equal(got["objects"]["box"], want["objects"]["box"])
+        assert got["questions"]["answer"] == [a.decode() for a in want["questions"]["answer"]]
+        assert isinstance(got["image"], bytes)
+
+
+@pytest.mark.parametrize(
+    "section, message",
+    [
+        ({"kind": "tfds", "name": "digit_scenes/full", "split": "test"}, "jvlm data prepare"),
+        ({"kind": "tfds", "name": "digit_scenes/tiny", "split": "tset"}, "splits: test"),
+        ({"kind": "tfds", "name": "digit_scenes/tiny"}, "missing split"),
+        ({"kind": "tdfs"}, "Did you mean 'tfds'"),
+        ({"kind": "folder", "path": "/nowhere"}, "no such folder"),
+    ],
+)
+def test_bad_sources_are_named(section, message):
+    with pytest.raises(UserError, match=message):
+        build_source(section)
+
+
+def test_folder(tmp_path):
+    with pytest.raises(UserError, match="no image files"):
+        FolderSource(str(tmp_path))
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "sub/a.JPG", "c.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    source = FolderSource(str(tmp_path))
+    assert [path.split("/")[-1] for path in source.files] == ["b.png", "a.JPG"]
+    assert source[0]["image"] == b"x"
+
+
+@pytest.mark.parametrize(
+    "steps, message",
+    [
+        ([("random_crop", {})], "Did you mean 'random_resized_crop'"),
+        ([("random_resized_crop", {"sise": 4})], "Did you mean 'size'"),
+        ([("random_resized_crop", {})], "missing size"),
+        ([("tokenize", {"key": "text"})], "no tokenizer"),
+    ],
+)
+def test_bad_transforms_are_named(steps, message):
+    with pytest.raises(UserError, match=message):
+        compose(steps)
+
+
+def test_transforms_chain_and_drop():
+    chain = compose(
+        [
+            ("choose", {"key": "captions", "out": "caption"}),
+            ("identity", {"key": "meaning"}),
+            ("keep", {"keys": ("caption", "image_id")}),
+        ]
+    )
+    example = {"captions": ["a", "b"], "meaning": "x", "other": 1}
+    rows = [chain(example, np.random.default_rng(seed)) for seed in range(20)]
+    assert {row["caption"] for row in rows} == {"a", "b"}
+    assert all(sorted(row) == ["caption", "image_id"] for row in rows)
+    with pytest.raises(UserError, match="captoin"):
+        compose([("keep", {"keys": ("captoin",)})])(example, None)
+
+
+def test_meanings_get_numbers_of_their_own():
+    """No two meanings of the whole test split share a number."""
+    from jvlm.data.builders import digit_scenes
+    from jvlm.data.transforms import identity
+
+    meanings = {digit_scenes.compose("tiny", "train", i)["meaning"] for i in range(128)}
+    numbers = {int(identity({"m": m}, None, key="m")["image_id"]) for m in meanings}
+    assert len(numbers) == len(meanings) and min(numbers) >= 0
+
+
+def test_configs_build_their_pipelines(config, data_dir):
+    from jvlm.tokenizers import build_tokenizer
+
+    assert config_lib.to_dict(config)["data"]["batch_size"] == 16
+    source = build_source(config.data.source)
+    texts = (text for i in range(len(source)) for text in source[i]["captions"])
+    tokenizer = build_tokenizer(config.tokenizer.to_dict(), data_dir / "tokenizer", texts)
+    row = compose(config.data.transforms, tokenizer=tokenizer)(source[0], np.random.default_rng(0))
+    assert row["image"].shape == (48, 48, 3) and row["text"].shape == (18,)

@@ -1,0 +1,126 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Attention against the formula, written out with loops; caches, groups, taps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvlm.layers import Attention, KVCache, attend, masks
+from jvlm.layers.rope import rotate
+
+B, T, S, N, K, H = 2, 3, 5, 4, 2, 8
+
+
+@pytest.fixture
+def qkv(rng):
+    shapes = ((B, T, N, H), (B, S, K, H), (B, S, K, H))
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def reference(q, k, v, mask, bias):
+    """One query of one head at a time, in float64."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    out = np.zeros((B, T, N, H))
+    for b, t, n in np.ndindex(B, T, N):
+        head = n // (N // K)
+        logits = k[b, :, head] @ q[b, t, n] / np.sqrt(H) + bias[b, n, t]
+        logits[~mask[b, n, t]] = -np.inf
+        weights = np.exp(logits - logits.max())
+        out[b, t, n] = weights / weights.sum() @ v[b, :, head]
+    return out
+
+
+def test_attend_is_the_formula(qkv, rng):
+    mask = rng.random((B, N, T, S)) < 0.7
+    mask[..., 0] = True
+    bias = rng.normal(size=(B, N, T, S)).astype(np.float32)
+    out = attend(*qkv, mask=jnp.asarray(mask), bias=jnp.asarray(bias))
+    np.testing.assert_allclose(out, reference(*qkv, mask, bias), atol=1e-6)
+
+
+def test_masked_keys_do_not_matter(qkv):
+    q, k, v = qkv
+    mask = masks.padding(jnp.asarray([[1, 1, 1, 0, 0]] * B, bool))
+    out = attend(q, k, v, mask=mask)
+    other = attend(q, k.at[:, 3:].set(1e3), v.at[:, 3:].set(-1e3), mask=mask)
+    np.testing.assert_array_equal(out, other)
+
+
+def test_fully_masked_row_is_finite(qkv):
+    out = attend(*qkv, mask=jnp.zeros((B, 1, T, S), bool))
+    assert np.isfinite(out).all()
+
+
+def test_tap_has_the_gradient_of_the_map(qkv):
+    q, k, v = qkv
+    tap = jnp.zeros((B, N, T, S))
+
+    def score(tap):
+        return attend(q, k, v, probs_tap=tap)[0].sum()
+
+    _, probs = attend(q, k, v, probs_tap=tap)
+    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-6)
+    # The output is linear in the map, and its coefficient is the value.
+    want = jnp.broadcast_to(v.sum(-1).transpose(0, 2, 1)[:, [0, 0, 1, 1], None, :], tap.shape)
+    np.testing.assert_allclose(jax.grad(score)(tap), want, atol=1e-5)
+
+
+def test_unknown_back_end_and_tap_on_fused_are_refused(qkv):
+    with pytest.raises(ValueError, match="flash9"):
+        attend(*qkv, backend="flash9")
+    with pytest.raises(ValueError, match="xla"):
+        attend(*qkv, backend="cudnn", probs_tap=jnp.zeros((B, N, T, S)))
+
+
+@pytest.mark.parametrize("rope", [None, 10_000.0])
+def test_prefill_and_extend_equal_the_full_forward(rng, rope):
+    attention = Attention(16, N, K, H, rope_theta=rope)
+    x = jnp.asarray(rng.normal(size=(B, 6, 16)), jnp.float32)
+    params = attention.init(jax.random.key(0), x)
+    want, _ = attention.apply(params, x, mask=masks.causal(6, 6))
+
+    cache = KVCache.empty((B, 8, K, H), "float32")
+    got = []
+    for start, stop in ((0, 3), (3, 4), (4, 6)):
+        positions = jnp.broadcast_to(jnp.arange(start, stop), (B, stop - start))
+        mask = masks.causal(stop - start, 8, offset=start)
+        part, cache = attention.apply(
+            params, x[:, start:stop], mask=mask, positions=positions, cache=cache, slot=start
+        )
+        got.append(part)
+    np.testing.assert_allclose(jnp.concatenate(got, 1), want, atol=1e-6)
+
+
+def test_cross_attention_reads_its_cache(rng):
+    attention = Attention(16, N, N, 4, memory_width=12)
+    x = jnp.asarray(rng.normal(size=(B, T, 16)), jnp.float32)
+    memory = jnp.asarray(rng.normal(size=(B, S, 12)), jnp.float32)
+    params = attention.init(jax.random.key(0), x, memory)
+    empty = KVCache.empty((B, S, N, 4), "float32")
+    want, cache = attention.apply(params, x, memory, cache=empty)
+    got, _ = attention.apply(params, x, None, cache=cache)
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(attention.apply(params, x, memory)[0], want)
+
+
+def test_rotary_logits_depend_on_distance_only(rng):
+    q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, H)), jnp.float32) for _ in range(2))
+
+    def logit(i, j):
+        at = [jnp.full((1, 1), p) for p in (i, j)]
+        return (rotate(q, at[0], 1e4) * rotate(k, at[1], 1e4)).sum()
+
+    np.testing.assert_allclose(logit(7, 3), logit(104, 100), atol=1e-4)
+    assert abs(logit(7, 3) - logit(7, 4)) > 1e-3
+
+
+def test_masks_are_the_pictures():
+    picture = lambda mask: np.asarray(mask, int)[0, 0].tolist()
+    assert picture(masks.causal(3, 3)) == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert picture(masks.causal(1, 3, offset=1)) == [[1, 1, 0]]
+    blocks = masks.blocks(jnp.asarray([[0, 0, 1, 2]]))
+    assert picture(blocks) == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(masks.prefix(jnp.asarray([2]), 4), blocks)
+    np.testing.assert_array_equal(masks.prefix(jnp.asarray([0]), 4), masks.causal(4, 4))

@@ -1,0 +1,63 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Patches, convolutions, positions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvlm.layers import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
+
+DIMS = ("NHWC", "HWIO", "NHWC")
+
+
+def test_patches_are_a_strided_convolution(rng):
+    image = rng.normal(size=(2, 14, 21, 3)).astype(np.float32)
+    patch = PatchEmbed(7, 16, use_bias=True)
+    params = patch.init(jax.random.key(0), image)
+    kernel = params["params"]["kernel"]
+    want = jax.lax.conv_general_dilated(image, kernel, (7, 7), "VALID", dimension_numbers=DIMS)
+    np.testing.assert_allclose(patch.apply(params, image), want, atol=1e-5)
+    # Pixels that do not fill a patch are left out.
+    odd = np.pad(image, ((0, 0), (0, 3), (0, 0), (0, 0)), constant_values=9.0)
+    np.testing.assert_allclose(patch.apply(params, odd), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 8])
+@pytest.mark.parametrize("side, stride", [(12, 2), (11, 2), (9, 1)])
+def test_both_ways_to_convolve_agree(rng, channels, side, stride):
+    """Few channels go through gathered windows, many through XLA's convolution."""
+    x = rng.normal(size=(2, side, side, channels)).astype(np.float32)
+    conv = Conv(3, stride, 5)
+    params = conv.init(jax.random.key(0), x)
+    kernel = params["params"]["kernel"]
+    strides = (stride, stride)
+    want = jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=DIMS)
+    np.testing.assert_allclose(conv.apply(params, x), want, atol=1e-5)
+
+
+def test_stem_has_the_stride_of_its_patches(rng):
+    image = rng.normal(size=(2, 48, 32, 3)).astype(np.float32)
+    stem = ConvStem(8, 32, depth=2)
+    params = stem.init(jax.random.key(0), image)
+    assert stem.apply(params, image).shape == (2, 6, 4, 32)
+
+
+def test_tied_output_layer(rng):
+    embed = TokenEmbed(7, 4)
+    params = embed.init(jax.random.key(0), jnp.zeros((1, 1), int))
+    x = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    want = x @ np.asarray(params["params"]["embedding"]).T
+    np.testing.assert_allclose(embed.apply(params, x, method="attend"), want, atol=1e-5)
+
+
+def test_resized_positions_keep_the_class_token(rng):
+    table = rng.normal(size=(17, 8)).astype(np.float32)
+    for antialias in (True, False):
+        bigger = resize_positions(table, (4, 4), (6, 5), antialias=antialias)
+        assert bigger.shape == (31, 8)
+        np.testing.assert_array_equal(bigger[0], table[0])
+    assert resize_positions(table, (4, 4), (4, 4), antialias=True) is table
+    with pytest.raises(ValueError, match="fewer"):
+        resize_positions(table, (5, 5), (6, 6), antialias=True)

@@ -1,0 +1,174 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The contrastive objective: the formula, and the same value and gradient on any mesh."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jvlm import sharding
+from jvlm.errors import UserError
+from jvlm.models import build_model
+from jvlm.objectives import build_objective, micro_batches
+
+MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
+MODEL = {
+    "name": "clip",
+    "embed_dim": 8,
+    "vision": dict(image_size=16, patch_size=8, width=16, depth=2, num_heads=2, mlp_dim=32),
+    "text": dict(vocab_size=32, max_len=6, width=16, depth=2, num_heads=2, mlp_dim=32),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(MODEL)
+
+
+@pytest.fixture
+def batch(rng):
+    return {
+        "image": rng.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8),
+        "text": rng.integers(1, 32, (16, 6)).astype(np.int32),
+        "image_id": rng.integers(0, 6, 16).astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return jax.jit(model.init)(jax.random.key(0), model.dummy_batch(2))["params"]
+
+
+def loss_and_grad(objective, params, batch, count=1):
+    out, grads = objective.value_and_grad(
+        params,
+        micro_batches(batch, count),
+        frozen={},
+        teacher=None,
+        extra={},
+        rng=jax.random.key(1),
+        step=0,
+    )
+    return out.loss, out.metrics, grads
+
+
+def reference(objective, image, text, scale, identity, group):
+    """The loss in numpy, from whole matrices."""
+    size = len(image)
+    logits = scale * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
+    same = identity[:, None] == identity[None, :]
+    allowed = np.arange(size)[:, None] // group == np.arange(size)[None, :] // group
+    target = np.eye(size)
+    if objective.same == "mask":
+        allowed &= ~same | np.eye(size, dtype=bool)
+    if objective.same == "soft":
+        target = same * allowed / (same * allowed).sum(1, keepdims=True)
+    losses = []
+    for matrix in (logits, logits.T):
+        matrix = np.where(allowed, matrix, -np.inf)
+        log_probs = matrix - np.log(np.exp(matrix).sum(1, keepdims=True))
+        losses.append(-np.where(target > 0, target * log_probs, 0).sum(1).mean())
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("same", ["negative", "mask", "soft"])
+@pytest.mark.parametrize("negatives", ["global", 4])
+def test_loss_is_the_formula(model, params, batch, same, negatives):
+    objective = build_objective(
+        {"name": "contrastive", "same": same, "negatives": negatives}, model
+    )
+    out = objective.loss(params, batch, teacher=None, extra={}, rng=None, step=0)
+    embeds = model.apply({"params": params}, batch)
+    scale = np.exp(params["logit_scale"])
+    group = 16 if negatives == "global" else negatives
+    want = reference(
+        objective, embeds.image_embeds, embeds.text_embeds, scale, batch["image_id"], group
+    )
+    np.testing.assert_allclose(out.loss, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mesh_name", MESHES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"same": "mask"},
+        {"same": "soft", "negatives": 4},
+        {"gather_grad": False},
+    ],
+    ids=str,
+)
+def test_sharded_equals_unsharded(model, params, batch, mesh_name, options):
+    objective = build_objective({"name": "contrastive", **options}, model)
+    run = lambda params, batch: loss_and_grad(objective, params, batch)
+    want = jax.jit(run)(params, batch)
+
+    mesh = sharding.make_mesh(*MESHES[mesh_name])
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, sharding.tree_shardings(params, mesh))
+        fn = jax.jit(run)
+        got = fn(placed, sharding.put_batch(batch, mesh))
+        text = fn.lower(placed, sharding.put_batch(batch, mesh)).as_text()
+    assert "all_gather" in text  # The gather is there, and explicit.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+
+
+def test_stopped_columns_have_no_gradient(model, params, batch):
+    """With gather_grad=False each direction trains its query side only, on any mesh."""
+    flow = build_objective({"name": "contrastive"}, model)
+    stop = dataclasses.replace(flow, gather_grad=False)
+    full, half = (loss_and_grad(objective, params, batch) for objective in (flow, stop))
+    np.testing.assert_allclose(full[0], half[0], rtol=1e-6)
+    one, other = full[2]["vision_proj"]["kernel"], half[2]["vision_proj"]["kernel"]
+    assert not np.allclose(one, other, rtol=1e-2)
+
+
+def test_micro_batches_average(model, params, batch):
+    objective = build_objective({"name": "contrastive"}, model)
+    loss, _, grads = loss_and_grad(objective, params, batch, count=4)
+    parts = [
+        loss_and_grad(objective, params, {k: v[row::4] for k, v in batch.items()})
+        for row in range(4)
+    ]
+    np.testing.assert_allclose(loss, np.mean([part[0] for part in parts]), rtol=1e-5)
+    mean = jax.tree.map(lambda *g: sum(g) / 4, *(part[2] for part in parts))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, mean)
+
+
+def test_temperature_is_clamped_after_the_step(model):
+    objective = build_objective({"name": "contrastive", "max_scale": 100.0}, model)
+    for raw, clamped in ((9.0, np.log(100)), (-1.0, 0.0), (2.0, 2.0)):
+        projected = objective.project({"logit_scale": jnp.float32(raw), "other": 1})
+        np.testing.assert_allclose(projected["logit_scale"], clamped, rtol=1e-6)
+    assert objective.project({"other": 1}) == {"other": 1}  # A frozen temperature.
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"same": "msk"}, "same 'msk' is unknown"),
+        ({"negatives": "local"}, "number of rows"),
+        ({"negative": 4}, "Did you mean 'negatives'"),
+    ],
+)
+def test_bad_options(model, options, message):
+    with pytest.raises(UserError, match=message):
+        build_objective({"name": "contrastive", **options}, model)
+
+
+def test_identity_is_asked_for(model, params, batch):
+    objective = build_objective({"name": "contrastive", "same": "mask"}, model)
+    del batch["image_id"]
+    with pytest.raises(UserError, match="image_id"):
+        objective.loss(params, batch, teacher=None, extra={}, rng=None, step=0)
+
+
+def test_activations_are_constrained(model, params, batch):
+    assert isinstance(model, nn.Module)
+    mesh = sharding.make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(lambda p, b: model.apply({"params": p}, b)).lower(params, batch)
+    assert "sharding_constraint" in lowered.as_text()

@@ -1,0 +1,87 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Config files: loading, overrides, sections; every recipe builds, and its table is on record."""
+
+import json
+import os
+import pathlib
+
+import jax
+import pytest
+
+from jvlm import config as config_lib
+from jvlm import optim, paths, sharding
+from jvlm.errors import UserError
+from jvlm.logs import parameter_table
+from jvlm.models import build_model
+from jvlm.objectives import build_objective
+from jvlm.precision import Compute
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*/*.py"))
+MESH = dict(data=2, fsdp=2, tensor=2)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_recipe_builds_and_matches_its_golden_table(path):
+    """Path, shape, trainable, decay, rate, sharding on a 2x2x2 mesh. UPDATE_GOLDEN=1 rewrites."""
+    c = config_lib.load(path)
+    compute = config_lib.construct(Compute, c.compute, where="compute")
+    model = build_model(c.model.to_dict(), compute)
+    build_objective(c.objective.to_dict(), model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(8))["params"]
+    flat = paths.flatten(shapes)
+    section = c.optim.to_dict()
+    section.pop("accumulate")
+    trainable = paths.resolve(c.trainable, flat, what="trainable")
+    _, _, table = config_lib.construct(
+        optim.make_optimizer,
+        section,
+        where="optim",
+        params=flat,
+        trainable=trainable,
+        steps=c.steps,
+    )
+    text = parameter_table(shapes, table, sharding.make_mesh(**MESH))
+    golden = ROOT / "tests/golden" / path.replace("/", "_").replace(".py", ".txt")
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_recipe_says_how_to_run_it(path):
+    assert f"--config={path}" in (ROOT / path).read_text()
+
+
+def test_names_below_configs_and_arguments():
+    c = config_lib.load(
+        "clip/digits:test", ["optim.lr=3", "model.vision.depth=5", "log.tensorboard=false"]
+    )
+    assert c.optim.lr == 3.0 and c.model.vision.depth == 5 and c.log.tensorboard is False
+    assert c.steps == 4
+
+
+def test_unknown_section(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\ndef get_config(arg=''):\n    return ConfigDict({'stpes': 1})"
+    )
+    with pytest.raises(UserError, match="Did you mean 'steps'"):
+        config_lib.load(str(path))
+    path.write_text("x = 1")
+    with pytest.raises(UserError, match="no get_config"):
+        config_lib.load(str(path))
+    path.write_text("def get_config(:")
+    with pytest.raises(UserError, match="SyntaxError"):
+        config_lib.load(str(path))
+
+
+def test_differing_keys():
+    c = config_lib.load("clip/digits:test")
+    old = json.loads(json.dumps(config_lib.to_dict(c)))
+    assert config_lib.differing_keys(old, c) == []
+    c.steps, c.mesh.tensor, c.eval.every_steps, c.compute.remat = 9, 2, 7, "full"
+    assert config_lib.differing_keys(old, c) == []
+    c.optim.lr, c.compute.dtype = 9.0, "bfloat16"
+    assert config_lib.differing_keys(old, c) == ["compute.dtype", "optim.lr"]

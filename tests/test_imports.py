@@ -1,0 +1,86 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The arrows between the parts of the house, read from the imports of every file."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Part -> what it may import of jvlm. A folder is one part.
+MAY_IMPORT = {
+    "errors": set(),
+    "paths": {"errors"},
+    "config": {"errors"},
+    "precision": {"errors"},
+    "sharding": {"errors", "paths"},
+    "layers": {"errors", "precision", "sharding"},
+    "models": {"errors", "precision", "sharding", "layers", "config"},
+    "state": {"paths"},
+    "optim": {"errors", "paths"},
+    "losses": set(),
+    "objectives": {"errors", "config", "losses", "sharding", "state"},
+    "tokenizers": {"errors", "config"},
+    "metrics": set(),
+    "data": {"errors", "config", "paths"},
+    "evaluators": {"errors", "config", "data", "metrics", "sharding"},
+    "checkpoint": {"errors", "paths", "state"},
+    "distributed": {"errors"},
+    "logs": {"paths", "sharding"},
+    "warm_start": {"errors", "paths", "config", "layers", "state"},
+    "pretrained": {
+        *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
+        *("data", "tokenizers", "evaluators"),
+    },
+    "report": {"config", "data", "pretrained"},
+}
+FILES = sorted(ROOT.glob("jvlm/**/*.py"))
+
+
+def imports(path):
+    """Parts of jvlm that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "jvlm":
+            names = [f"jvlm.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for name in names:
+            if name.startswith("jvlm."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows(path):
+    parts = path.relative_to(ROOT / "jvlm").parts
+    part = parts[0].removesuffix(".py")
+    if part in ("__init__", "cli", "train", "evaluate"):
+        return  # The top of the house: may use everything.
+    assert part in MAY_IMPORT, f"{part} is new: say what it may import"
+    assert set(imports(path)) - {part, "__version__"} <= MAY_IMPORT[part]
+
+
+def test_configs_are_data():
+    for path in ROOT.glob("configs/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module in ("configs", "ml_collections"), path
+            assert not isinstance(node, ast.Import), path
+
+
+def test_files_are_short():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 600, path
+
+
+def test_import_and_help_are_light():
+    code = "import sys, jvlm, jvlm.cli; jvlm.cli.make_parser(); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "sklearn", "PIL"}
+    assert not heavy & {name.split(".")[0] for name in out.stdout.split()}

@@ -1,0 +1,77 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The optimizer against its formula, rule lists, schedules."""
+
+import numpy as np
+import optax
+import pytest
+
+from jvlm import optim, paths
+from jvlm.errors import UserError
+
+PARAMS = {
+    "vision": {"blocks": {"kernel": np.ones((3, 2)), "bias": np.ones((3, 2))}},
+    "head": {"kernel": np.ones(4), "bias": np.ones(4)},
+}
+FLAT = paths.flatten(PARAMS)
+
+
+def build(trainable=((".*", True),), **options):
+    resolved = paths.resolve(trainable, FLAT, what="trainable")
+    options = {"steps": 10, "lr": 0.1, "schedule": "constant", **options}
+    return optim.make_optimizer(FLAT, resolved, **options)
+
+
+def one_step(tx, grads):
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    return paths.flatten(optax.apply_updates(PARAMS, updates))
+
+
+def test_adamw_is_the_formula(rng):
+    """First step: the moments cancel, update = -lr * (sign-like + decay * p)."""
+    grads = {k: rng.normal(size=v.shape) for k, v in FLAT.items()}
+    tx, _, _ = build(weight_decay=((".*kernel", 0.5), (".*", 0.0)), eps=1e-3)
+    got = one_step(tx, paths.unflatten(grads))
+    for path, grad in grads.items():
+        adam = grad / (np.abs(grad) + 1e-3)
+        decay = 0.5 if path.endswith("kernel") else 0.0
+        np.testing.assert_allclose(got[path], 1 - 0.1 * (adam + decay), rtol=1e-5)
+
+
+def test_rates_and_frozen_layers_by_range():
+    ones = paths.unflatten({k: np.ones(v.shape) for k, v in FLAT.items()})
+    tx, _, table = build(
+        trainable=(("vision/blocks/.*[0:1]", False), (".*", True)),
+        lr_scale=(("vision/.*[2:]", 2.0), ("vision/.*", 1.0), (".*", 0.5)),
+        name="sgd",
+        b1=0.0,
+    )
+    got = one_step(tx, ones)
+    np.testing.assert_allclose(got["vision/blocks/kernel"][:, 0], [1.0, 0.9, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(got["head/bias"], 0.95, rtol=1e-6)
+    assert table["trainable"]["vision/blocks/bias"] == [False, True, True]
+
+
+def test_clipping_is_global():
+    grads = paths.unflatten({k: np.full(v.shape, 3.0) for k, v in FLAT.items()})
+    norm = 3 * np.sqrt(sum(v.size for v in FLAT.values()))
+    tx, _, _ = build(name="sgd", b1=0.0, clip_norm=1.0)
+    np.testing.assert_allclose(one_step(tx, grads)["head/bias"], 1 - 0.1 * 3 / norm, rtol=1e-5)
+
+
+def test_schedule():
+    rate = optim.make_schedule(1.0, 110, warmup_steps=10, end_lr=0.1)
+    np.testing.assert_allclose([rate(s) for s in (0, 4, 9)], [0.1, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(rate(60), 0.55, rtol=1e-5)
+    np.testing.assert_allclose([rate(110), rate(500)], 0.1, rtol=1e-5)
+    assert float(optim.make_schedule(1.0, 10, schedule="linear")(5)) == 0.5
+    assert float(optim.make_schedule(2.0, 10, schedule="constant")(9)) == 2.0
+
+
+def test_nothing_trained_and_unknown_names():
+    with pytest.raises(UserError, match="nothing is trained"):
+        build(trainable=((".*", False),))
+    with pytest.raises(UserError, match="Did you mean 'adamw'"):
+        build(name="adam")
+    with pytest.raises(UserError, match="Did you mean 'cosine'"):
+        build(schedule="cosin")

@@ -1,0 +1,290 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: learning, resuming bit for bit, stopping with one clear line."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import jvlm
+from jvlm import checkpoint, paths, pretrained, sharding
+from jvlm import train as train_lib
+from jvlm.data.builders import digit_scenes
+from jvlm.errors import UserError
+
+OVERRIDES = ["seed=3", "optim.schedule=constant"]
+COMMAND = [sys.executable, "-m", "jvlm.cli", "train", "--config=configs/clip/digits.py:test"]
+COMMAND += [f"--config.{override}" for override in OVERRIDES]
+
+
+def final_params(workdir):
+    return paths.flatten(pretrained.load(workdir, step="latest").params)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for path in one:
+        np.testing.assert_array_equal(one[path], other[path], err_msg=path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    """A run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("finished")
+    config = jvlm.load_config("configs/clip/digits.py:test", OVERRIDES)
+    return workdir, config, jvlm.train(config, workdir)
+
+
+def test_a_run_leaves_everything(finished):
+    workdir, config, report = finished
+    assert report["steps"] == 4 and report["samples_per_second"] > 0
+    wanted = {"zero_shot/top1", "retrieval/i2t_r1", "retrieval/t2i_r1", "val/loss"}
+    assert wanted <= report["metrics"].keys()
+    assert json.loads((workdir / "report.json").read_text()) == report
+    assert report["config"]["seed"] == 3 and "jax" in report["versions"]
+    assert "zero_shot/top1" in (workdir / "report.md").read_text()
+    assert (workdir / "samples.png").read_bytes()[:4] == b"\x89PNG"
+    assert any((workdir / "tensorboard").iterdir())
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
+    assert all(np.isfinite(line["train/loss"]) for line in lines if "train/loss" in line)
+    table = (workdir / "parameters.txt").read_text()
+    assert "vision/blocks/mlp/up/kernel" in table and "logit_scale" in table
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    workdir, config, report = finished
+    began = time.perf_counter()
+    assert jvlm.train(config, workdir) == report
+    assert time.perf_counter() - began < 2
+
+
+def test_evaluate_repeats_the_report(finished):
+    workdir, _, report = finished
+    metrics = jvlm.evaluate(workdir, step="latest")
+    for name, value in report["metrics"].items():
+        np.testing.assert_allclose(metrics[name], value, atol=1e-5, err_msg=name)
+
+
+def test_resume_is_bit_exact(finished, tmp_path):
+    """Two steps, then the rest from the checkpoint: the same parameters as in one go."""
+    workdir, config, _ = finished
+    short = copy.deepcopy(config)
+    short.steps = 2
+    jvlm.train(short, tmp_path)
+    jvlm.train(config, tmp_path)
+    assert_same(final_params(tmp_path), final_params(workdir))
+
+
+def test_kill_and_resume_is_bit_exact(finished, tmp_path):
+    """kill -9 in mid-run; the second start ends with the parameters of an undisturbed run."""
+    workdir, _, _ = finished
+    command = [*COMMAND, f"--workdir={tmp_path}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.time() + 120
+    while not (tmp_path / "checkpoints" / "2").exists() and process.poll() is None:
+        assert time.time() < deadline, "no checkpoint in two minutes"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same(final_params(tmp_path), final_params(workdir))
+
+
+def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
+    traces = []
+    original = train_lib.micro_batches
+    monkeypatch.setattr(
+        train_lib, "micro_batches", lambda *args: traces.append(1) or original(*args)
+    )
+    jvlm.train(config, tmp_path)
+    assert len(traces) == 1
+
+
+def test_frozen_parts_average_and_accumulation(config, tmp_path):
+    """Frozen leaves do not move and are written once; the average is what is evaluated."""
+    config.trainable = (("text/.*", False), ("vision/blocks/.*[0:1]", False), (".*", True))
+    config.ema.decay = 0.5
+    config.optim.accumulate = 2
+    jvlm.train(config, tmp_path)
+    assert len(list((tmp_path / "frozen").iterdir())) == 1
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == [2, 4]
+    first, last = (paths.flatten(pretrained.load(tmp_path, step=s).params) for s in steps)
+    kernel = "vision/blocks/mlp/up/kernel"
+    np.testing.assert_array_equal(first[kernel][0], last[kernel][0])
+    assert not np.array_equal(first[kernel][1], last[kernel][1])
+    text = "text/blocks/mlp/up/kernel"
+    np.testing.assert_array_equal(first[text], last[text])
+    table = (tmp_path / "parameters.txt").read_text()
+    assert "per layer no,yes" in table
+
+
+def test_warm_start_from_a_run(finished, config, tmp_path):
+    workdir, _, _ = finished
+    config.init = (("vision/(.*)", str(workdir), r"vision/\1", ()),)
+    config.trainable = (("vision/.*", False), (".*", True))
+    jvlm.train(config, tmp_path)
+    want, got = final_params(workdir), final_params(tmp_path)
+    assert_same(*({p: v for p, v in t.items() if p.startswith("vision/")} for t in (want, got)))
+    assert not np.array_equal(want["vision_proj/kernel"], got["vision_proj/kernel"])
+
+
+def test_another_mesh_goes_on(finished, tmp_path):
+    """Started on 8x1x1, finished on 2x2x2: the same to rounding."""
+    workdir, config, _ = finished
+    config = copy.deepcopy(config)
+    config.steps = 2
+    jvlm.train(config, tmp_path)
+    config.steps = 4
+    config.mesh.update(dict(data=2, fsdp=2, tensor=2))
+    jvlm.train(config, tmp_path)
+    got, want = final_params(tmp_path), final_params(workdir)
+    for path in want:
+        np.testing.assert_allclose(got[path], want[path], atol=2e-5, err_msg=path)
+
+
+def test_sharded_training_equals_unsharded(config, tmp_path):
+    results = {}
+    for name, mesh in {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}.items():
+        config.mesh.update(dict(zip(("data", "fsdp", "tensor"), mesh)))
+        jvlm.train(config, tmp_path / name)
+        results[name] = final_params(tmp_path / name)
+    for path, want in results["8x1x1"].items():
+        for name in ("2x2x2", "1x4x2"):
+            np.testing.assert_allclose(results[name][path], want, atol=2e-5, err_msg=path)
+
+
+def test_not_finite_names_step_and_checkpoint(config, tmp_path):
+    config.optim.lr, config.optim.clip_norm = 1e30, None
+    with pytest.raises(UserError, match=r"(loss|grad_norm) is (nan|inf) at step \d"):
+        jvlm.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: c.mesh.update(dict(data=3)), "does not cover 8 device"),
+        (lambda c: c.data.update(dict(batch_size=12)), "not a multiple of 8 devices"),
+        (lambda c: c.model.text.update(dict(vocab_size=8)), "raise its vocab_size"),
+        (lambda c: c.data.source.update(dict(name="digit_scenes/full")), "jvlm data prepare"),
+        (lambda c: c.optim.update(dict(name="adam")), "Did you mean 'adamw'"),
+        (lambda c: c.optim.update(dict(warmup_steps=10)), "exceeds steps"),
+        (lambda c: c.compute.update(dict(remat="fulll")), "Did you mean 'full'"),
+        (lambda c: c.checkpoint.update(dict(every_steps=0)), "checkpoint.every_steps is 0"),
+    ],
+)
+def test_bad_configs_are_one_line(config, tmp_path, change, message):
+    change(config)
+    with pytest.raises(UserError, match=message) as error:
+        jvlm.train(config, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_run_of_another_config_is_refused(finished, config):
+    workdir, _, _ = finished
+    config.optim.lr, config.data.batch_size = 1.0, 32
+    with pytest.raises(UserError, match="data.batch_size, optim.lr differ"):
+        jvlm.train(config, workdir)
+    config = copy.deepcopy(finished[1])
+    config.log.every_steps, config.data.workers, config.compute.remat = 2, 1, "full"
+    jvlm.train(config, workdir)  # These may change.
+
+
+def test_unwritable_workdir(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        jvlm.train(config, tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot be written"):
+        jvlm.train(config, "/proc/jvlm")
+
+
+def test_disk_that_fills_up(config, tmp_path, monkeypatch):
+    """A checkpoint that cannot be written ends the run with the reason."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
+    with pytest.raises(UserError, match="cannot write a checkpoint: No space left on device"):
+        jvlm.train(config, tmp_path)
+
+
+def test_corrupt_image_is_replaced_and_reported(config, tmp_path, monkeypatch):
+    from jvlm.data import images
+
+    decode = images.decode
+    pixel = digit_scenes.compose("tiny", "train", 3)["image"]
+
+    def damaged(data):
+        image = decode(data)
+        if np.array_equal(image, pixel):
+            raise images.BadRecord("cut off")
+        return image
+
+    monkeypatch.setattr(images, "decode", damaged)
+    config.steps = 8  # A whole epoch.
+    report = jvlm.train(config, tmp_path)
+    assert report["bad_records"] == ["record 3: cut off"]
+    assert "record 3" in (tmp_path / "report.md").read_text()
+
+
+def test_half_written_checkpoint_is_not_restored(finished, config, tmp_path):
+    """What a killed save leaves behind is not taken for a checkpoint."""
+    config.steps = 2
+    jvlm.train(config, tmp_path)
+    half = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "junk").write_text("x")
+    assert checkpoint.Checkpoints(tmp_path, read_only=True).steps() == [2]
+
+
+def test_content_hash_knows_every_bit(rng):
+    tree = {"a": jax.numpy.asarray(rng.normal(size=(4, 8)), "float32")}
+    digest = checkpoint.content_hash(tree)
+    assert digest == checkpoint.content_hash({"a": tree["a"] + 0})
+    assert digest != checkpoint.content_hash({"b": tree["a"]})
+    assert digest != checkpoint.content_hash({"a": tree["a"].at[1, 2].add(1e-6)})
+    assert digest != checkpoint.content_hash({"a": tree["a"][::-1]})
+    place = jax.sharding.NamedSharding(sharding.make_mesh(2, 4, 1), jax.P("data", "fsdp"))
+    assert digest == checkpoint.content_hash(jax.device_put(tree, place))
+
+
+def test_two_processes_train_as_one(config, tmp_path):
+    """Two real processes of four devices over loopback: the same parameters as one of eight."""
+    jvlm.train(config, tmp_path / "one")
+    port = 20_000 + os.getpid() % 20_000
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=4"),
+        "JVLM_COORDINATOR": f"localhost:{port}",
+        "JVLM_NUM_PROCESSES": "2",
+    }
+    command = [*COMMAND, f"--workdir={tmp_path / 'two'}"]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**environment, "JVLM_PROCESS_ID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    one, two = (final_params(tmp_path / name) for name in ("one", "two"))
+    for path in one:
+        np.testing.assert_allclose(two[path], one[path], atol=2e-5, err_msg=path)
+    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("one", "two")]
+    for name, value in reports[0]["metrics"].items():
+        np.testing.assert_allclose(reports[1]["metrics"][name], value, atol=1e-3, err_msg=name)
