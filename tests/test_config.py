@@ -55,9 +55,8 @@ def test_every_recipe_says_how_to_run_it(path):
 
 
 def test_names_below_configs_and_arguments():
-    c = config_lib.load(
-        "clip/digits:test", ["optim.lr=3", "model.vision.depth=5", "log.tensorboard=false"]
-    )
+    overrides = ["optim.lr=3", "model.vision.depth=5", "log.tensorboard=false"]
+    c = config_lib.load("clip/digits:test", overrides)
     assert c.optim.lr == 3.0 and c.model.vision.depth == 5 and c.log.tensorboard is False
     assert c.steps == 4
 
@@ -65,7 +64,7 @@ def test_names_below_configs_and_arguments():
 def test_unknown_section(tmp_path):
     path = tmp_path / "c.py"
     path.write_text(
-        "from ml_collections import ConfigDict\ndef get_config(arg=''):\n    return ConfigDict({'stpes': 1})"
+        "import ml_collections as m\nget_config = lambda arg: m.ConfigDict({'stpes': 1})"
     )
     with pytest.raises(UserError, match="Did you mean 'steps'"):
         config_lib.load(str(path))

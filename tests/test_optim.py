@@ -10,8 +10,8 @@ from jvlm import optim, paths
 from jvlm.errors import UserError
 
 PARAMS = {
-    "vision": {"blocks": {"kernel": np.ones((3, 2)), "bias": np.ones((3, 2))}},
-    "head": {"kernel": np.ones(4), "bias": np.ones(4)},
+    "vision": {"blocks": {name: np.ones((3, 2), np.float32) for name in ("kernel", "bias")}},
+    "head": {name: np.ones(4, np.float32) for name in ("kernel", "bias")},
 }
 FLAT = paths.flatten(PARAMS)
 
@@ -29,7 +29,7 @@ def one_step(tx, grads):
 
 def test_adamw_is_the_formula(rng):
     """First step: the moments cancel, update = -lr * (sign-like + decay * p)."""
-    grads = {k: rng.normal(size=v.shape) for k, v in FLAT.items()}
+    grads = {k: rng.normal(size=v.shape).astype(np.float32) for k, v in FLAT.items()}
     tx, _, _ = build(weight_decay=((".*kernel", 0.5), (".*", 0.0)), eps=1e-3)
     got = one_step(tx, paths.unflatten(grads))
     for path, grad in grads.items():
@@ -39,7 +39,7 @@ def test_adamw_is_the_formula(rng):
 
 
 def test_rates_and_frozen_layers_by_range():
-    ones = paths.unflatten({k: np.ones(v.shape) for k, v in FLAT.items()})
+    ones = paths.unflatten({k: np.ones_like(v) for k, v in FLAT.items()})
     tx, _, table = build(
         trainable=(("vision/blocks/.*[0:1]", False), (".*", True)),
         lr_scale=(("vision/.*[2:]", 2.0), ("vision/.*", 1.0), (".*", 0.5)),
@@ -53,7 +53,7 @@ def test_rates_and_frozen_layers_by_range():
 
 
 def test_clipping_is_global():
-    grads = paths.unflatten({k: np.full(v.shape, 3.0) for k, v in FLAT.items()})
+    grads = paths.unflatten({k: np.full_like(v, 3.0) for k, v in FLAT.items()})
     norm = 3 * np.sqrt(sum(v.size for v in FLAT.values()))
     tx, _, _ = build(name="sgd", b1=0.0, clip_norm=1.0)
     np.testing.assert_allclose(one_step(tx, grads)["head/bias"], 1 - 0.1 * 3 / norm, rtol=1e-5)

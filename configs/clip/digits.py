@@ -61,7 +61,7 @@ def get_config(arg=""):
     c.data.batch_size = 128
     c.data.transforms = (
         ("decode_image", {}),
-        ("random_resized_crop", dict(size=48, scale=(0.8, 1.0))),
+        ("random_affine", dict(rotate=10, shear=15, scale=(0.8, 1.1), shift=0.05)),
         ("choose", dict(key="captions", out="caption")),
         ("tokenize", dict(key="caption")),
         identity,

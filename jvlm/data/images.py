@@ -86,6 +86,35 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
+def affine(
+    image: np.ndarray, *, rotate: float, shear: float, scale: float, shift: tuple[float, float]
+) -> np.ndarray:
+    """Rotates, shears, scales and shifts about the middle; bare corners get the mean colour.
+
+    Args:
+      image: uint8[H, W, 3].
+      rotate, shear: degrees.
+      scale: above 1 enlarges.
+      shift: (right, down) in pixels.
+    """
+    height, width = image.shape[:2]
+    angle, slant = np.radians(rotate), np.tan(np.radians(shear))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Pillow asks where each pixel of the result comes from: the inverse map.
+    back = np.linalg.inv(scale * turn @ np.array([[1.0, slant], [0.0, 1.0]]))
+    middle = np.array([width / 2, height / 2])
+    offset = middle - back @ (middle + np.asarray(shift))
+    matrix = (*back[0], offset[0], *back[1], offset[1])
+    result = Image.fromarray(image).transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        matrix,
+        Image.Resampling.BICUBIC,
+        fillcolor=tuple(int(c) for c in image.mean((0, 1))),
+    )
+    return np.asarray(result)
+
+
 def random_resized_crop(
     image: np.ndarray,
     size: int,

@@ -150,29 +150,25 @@ def example_parser(features: Mapping) -> Callable[[bytes], dict[str, Any]] | Non
     from tensorflow_datasets import features as kinds
     from tensorflow_datasets.proto import tf_example_pb2
 
+    tensors = (kinds.Tensor, kinds.Scalar, kinds.ClassLabel, kinds.BBoxFeature)
+
     def reader(feature):
-        """Protobuf Feature -> value."""
+        """How one value is read, protobuf Feature -> value."""
         if type(feature) is kinds.Image:
             return lambda value: value.bytes_list.value[0]
-        if type(feature) is kinds.Text:
-            return lambda value: value.bytes_list.value[0].decode()
-        if type(feature) in (kinds.Tensor, kinds.Scalar, kinds.ClassLabel, kinds.BBoxFeature):
-            shape, dtype = feature.shape, feature.np_dtype
-            if None in shape or dtype.kind not in "fiub":
-                return None
-            return lambda value: np.array(_numbers(value), dtype).reshape(shape)[()]
-        if type(feature) is kinds.Sequence and feature.feature is not None:
+        if type(feature) is kinds.Sequence:
             return sequence_reader(feature.feature)
-        return None
+        read = sequence_reader(feature)
+        return read and (lambda value: read(value)[0])
 
     def sequence_reader(feature):
+        """How several values of a kind are read, protobuf Feature -> list."""
         if type(feature) is kinds.Text:
             return lambda value: [text.decode() for text in value.bytes_list.value]
-        if type(feature) in (kinds.Tensor, kinds.Scalar, kinds.ClassLabel, kinds.BBoxFeature):
-            shape, dtype = feature.shape, feature.np_dtype
-            if None in shape or dtype.kind not in "fiub":
-                return None
-            return lambda value: list(np.array(_numbers(value), dtype).reshape(-1, *shape))
+        if type(feature) in tensors:
+            shape, dtype = feature.shape, np.dtype(feature.np_dtype)
+            if None not in shape and dtype.kind in "fiub":
+                return lambda value: list(np.array(_numbers(value), dtype).reshape(-1, *shape))
         return None
 
     readers = {}

@@ -35,6 +35,29 @@ def random_resized_crop(
     return {key: images.random_resized_crop(example[key], size, scale, ratio, rng)}
 
 
+def random_affine(
+    example,
+    rng,
+    *,
+    rotate: float = 10.0,
+    shear: float = 10.0,
+    scale=(0.9, 1.1),
+    shift: float = 0.05,
+    key: str = "image",
+) -> Example:
+    """Rotation and shear up to so many degrees, scale, shift up to a share of the height."""
+    pixels = shift * example[key].shape[0]
+    return {
+        key: images.affine(
+            example[key],
+            rotate=rng.uniform(-rotate, rotate),
+            shear=rng.uniform(-shear, shear),
+            scale=rng.uniform(*scale),
+            shift=tuple(rng.uniform(-pixels, pixels, 2)),
+        )
+    }
+
+
 def random_flip(example, rng, *, key: str = "image") -> Example:
     """Mirrors every other image left to right. Not where captions say 'left'."""
     return {key: example[key][:, ::-1] if rng.random() < 0.5 else example[key]}
@@ -92,6 +115,7 @@ TRANSFORMS: dict[str, Callable] = {
     "first": first,
     "identity": identity,
     "keep": keep,
+    "random_affine": random_affine,
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
     "resize_center_crop": resize_center_crop,

@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from jvlm import paths
-from jvlm.layers import Block, BlockConfig, Context, KVCache, Norm, Stack, masks, unstack
+from jvlm.layers import (
+    Attention,
+    Block,
+    BlockConfig,
+    Context,
+    KVCache,
+    Mlp,
+    Norm,
+    Stack,
+    masks,
+    unstack,
+)
 from jvlm.precision import Compute
 
 CFG = BlockConfig(16, 2, 32, "gelu", 1e-5, memory_width=12, gated=True, dropout=0.5)
@@ -58,14 +69,14 @@ def test_scan_equals_loop(params, inputs):
     want, _ = Tower().apply({"params": params}, x, None, ctx)
     layers = {"blocks": unstack(params["blocks"])}
     got, _ = Tower().apply({"params": layers}, x, None, ctx)
-    np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 @pytest.mark.parametrize("unroll", [1, 3])
 def test_remat_and_unroll_change_nothing(params, inputs, remat, unroll):
     x, ctx = inputs
-    loss = lambda p, tower: (tower.apply({"params": p}, x, None, ctx)[0] ** 2).sum()
+    loss = lambda p, tower: (tower.apply({"params": p}, x, None, ctx)[0] ** 2).mean()
     want = jax.grad(loss)(params, Tower())
     got = jax.grad(loss)(params, Tower(compute=Compute(remat=remat, unroll=unroll)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
@@ -107,11 +118,10 @@ def test_norm_placement(rng, placement):
     x = jnp.asarray(rng.normal(size=(2, 5, 16)), jnp.float32)
     params = block.init(jax.random.key(0), x)["params"]
 
+    modules = {"attn": Attention(16, 2, 2, 8), "mlp": Mlp(16, 32, "relu")}
+
     def branch(name, h):
-        own = {"params": params[name]}
-        if name == "attn":
-            return block.clone(parent=None)._attention("attn", None).apply(own, h)[0]
-        return block.clone(parent=None)._mlp().apply(own, h)
+        return jax.tree.leaves(modules[name].apply({"params": params[name]}, h))[0]
 
     def norm(name, h):
         return Norm(1e-5).apply({"params": params[name]}, h)

@@ -71,7 +71,7 @@ def reference(objective, image, text, scale, identity, group):
     for matrix in (logits, logits.T):
         matrix = np.where(allowed, matrix, -np.inf)
         log_probs = matrix - np.log(np.exp(matrix).sum(1, keepdims=True))
-        losses.append(-np.where(target > 0, target * log_probs, 0).sum(1).mean())
+        losses.append(-(target * np.where(target > 0, log_probs, 0)).sum(1).mean())
     return np.mean(losses)
 
 
