@@ -64,7 +64,7 @@ class Checkpoints:
             options=_POLICY.CheckpointManagerOptions(
                 preservation_policy=_POLICY.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
+                create=not read_only,
             ),
         )
         self._frozen: tuple[Any, str] | None = None

@@ -5,13 +5,12 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -23,7 +22,13 @@ from jvlm.data.pipeline import collate
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 from jvlm.evaluators.common import embed_texts
-from jvlm.evaluators.zero_shot import class_embeddings, encoders, expand_templates
+from jvlm.evaluators.zero_shot import (
+    class_logits,
+    encoders,
+    expand_templates,
+    inverse_temperature,
+    prompt_embeddings,
+)
 from jvlm.models import build_model
 from jvlm.precision import Compute, cast_floating
 from jvlm.state import split
@@ -106,12 +111,28 @@ class Pretrained:
             return embed_texts(self._encoders[1], self.params, tokenizer, list(texts), self.mesh)
 
     def classify(
-        self, images: Sequence, labels: Sequence[str], templates: Sequence[str] = ("{}",), fill=None
+        self,
+        images: Sequence,
+        labels: Sequence[str],
+        templates: Sequence[str] = ("{}",),
+        fill: Mapping[str, Sequence[str]] | None = None,
+        ensemble: str = "embeddings",
     ) -> np.ndarray:
-        """Zero-shot class probabilities, float32[B, labels]: softmax over scaled similarities."""
+        """Zero-shot class probabilities.
+
+        Args:
+          images: B paths, Pillow images or arrays.
+          labels: C class names.
+          templates, fill: prompts, see `evaluators.zero_shot.ZeroShot`.
+          ensemble: how several prompts count, see `evaluators.zero_shot.class_logits`.
+
+        Returns:
+          float32[B, C].
+        """
         prompts = expand_templates(templates, fill or {})
-        weights = class_embeddings(self.embed_texts, list(labels), prompts)
-        logits = float(jnp.exp(self.params["logit_scale"])) * self.embed_images(images) @ weights.T
+        embeds = prompt_embeddings(self.embed_texts, list(labels), prompts)
+        scale = inverse_temperature(self.model, self.params)
+        logits = class_logits(self.embed_images(images), embeds, scale, ensemble)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
 
     @functools.cached_property

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: one function, read from top to bottom. It never knows which paper it runs."""
 
+import contextlib
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     Raises:
       UserError: bad config, data or directory; a run of another config; a loss that is not finite.
     """
+    with contextlib.ExitStack() as closing:
+        return _train(config, Path(workdir), closing)
+
+
+def _train(
+    config: ml_collections.ConfigDict, workdir: Path, closing: contextlib.ExitStack
+) -> dict[str, Any]:
     #### Machine.
     distributed.initialize()
     config_lib.check_keys(config, config_lib.SECTIONS, where="config")
@@ -54,7 +63,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     is_writer = jax.process_index() == 0
 
     #### Run directory.
-    workdir = Path(workdir)
     open_run(workdir, config)
     finished = report.read(workdir)
     if finished and finished["steps"] >= config.steps:
@@ -130,6 +138,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     checkpoints = config_lib.construct(
         Checkpoints, checkpoint_section, where="checkpoint", workdir=workdir
     )
+    closing.callback(checkpoints.close)
     fingerprint = train_batches.fingerprint()
     start, seconds = checkpoints.latest() or 0, 0.0
     with jax.set_mesh(mesh):
@@ -161,7 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
         metrics = {
             "loss": out.loss,
             **out.metrics,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "lr": rate(state.step),
         }
         state = state.replace(
@@ -194,6 +203,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
         batch_size=train_batches.batch_size,
         is_writer=is_writer,
     )
+    closing.callback(log.close)
     if is_writer:
         (workdir / "parameters.txt").write_text(parameter_table(shapes, table, mesh))
     log.say(f"{paths.count(shapes):,} parameters; {workdir}/parameters.txt lists them")
@@ -208,6 +218,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
 
     #### Loop.
     batches = train_batches.iterate(start, **reading)
+    closing.callback(batches.close)
     pending: list[dict[str, jax.Array]] = []
     metrics: dict[str, float] = {}
     waited, began = 0.0, time.perf_counter()
@@ -242,12 +253,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
 
     #### Report.
     seconds += time.perf_counter() - began
-    batches.close()
     with jax.set_mesh(mesh):
         if not metrics:  # Nothing was left to train.
             metrics = evaluate(state)
-        checkpoints.close()
-        log.close()
+        checkpoints.wait()
         pretrained = Pretrained(
             model, state.eval_params(), config, Processor(config.preprocess, tokenizer), mesh
         )
@@ -263,19 +272,24 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
 
 
 def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the run directory and records the config, or checks it against the recorded one."""
+    """Makes the run directory and records the config, or checks it against the recorded one.
+
+    A start that failed before its first checkpoint binds nobody: the next one may differ.
+    """
     record = workdir / "config.json"
     new = config_lib.to_dict(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if record.exists():
-            differing = config_lib.differing_keys(json.loads(record.read_text()), new)
-            if differing:
-                raise UserError(
-                    f"{workdir} holds a run of another config; {', '.join(differing)} differ: take "
-                    "another --workdir, or give the run its own values"
-                )
+        old = json.loads(record.read_text()) if record.exists() else new
+        differing = config_lib.differing_keys(old, new)
+        if differing and any(workdir.glob("checkpoints/[0-9]*")):
+            raise UserError(
+                f"{workdir} holds a run of another config; {', '.join(differing)} differ: take "
+                "another --workdir, or give the run its own values"
+            )
         if jax.process_index() == 0:
+            if differing:
+                shutil.rmtree(workdir / "tokenizer", ignore_errors=True)
             part = record.with_suffix(".part")
             part.write_text(json.dumps(new, indent=1))
             part.rename(record)

@@ -32,10 +32,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 @pytest.fixture(scope="session", autouse=True)
 def data_dir(tmp_path_factory):
     """A TFDS folder with digit_scenes/tiny, which subprocesses find too."""
+    folder = tmp_path_factory.mktemp("tfds")
+    os.environ["TFDS_DATA_DIR"] = str(folder)  # Before TFDS is imported: it looks once.
     from jvlm.data.builders import digit_scenes
 
-    folder = tmp_path_factory.mktemp("tfds")
-    os.environ["TFDS_DATA_DIR"] = str(folder)
     digit_scenes.prepare("tiny", folder)
     return folder
 
@@ -47,10 +47,13 @@ def rng():
 
 @pytest.fixture
 def config():
-    """The quickstart, shrunk: what most tests of the loop train."""
+    """The quickstart, shrunk and without its evaluators: what most tests of the loop train."""
     from jvlm import config as config_lib
 
-    return config_lib.load("configs/clip/digits.py:test", ["seed=3", "optim.schedule=constant"])
+    c = config_lib.load("configs/clip/digits.py:test", ["seed=3", "optim.schedule=constant"])
+    c.eval.evaluators = {"val": c.eval.evaluators.val}
+    del c.eval.picture
+    return c
 
 
 def pytest_collection_finish(session):

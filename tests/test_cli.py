@@ -92,7 +92,8 @@ def test_data(call, data_dir, tmp_path):
     assert status == 0 and "split test: 128 examples" in out
     sheet = tmp_path / "sheet.png"
     status, _, _ = call("data", "preview", "digit_scenes/tiny", "--out", sheet, "--count", 4)
-    assert status == 0 and Image.open(sheet).size[0] > 500
+    with Image.open(sheet) as picture:
+        assert status == 0 and picture.size[0] > 500
     status, out, _ = call("data", "prepare", "configs/clip/digits.py:test", "--json")
     assert status == 0 and json.loads(out)["paths"][0].startswith(str(data_dir))
 

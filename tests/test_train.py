@@ -16,7 +16,6 @@ import pytest
 
 import jvlm
 from jvlm import checkpoint, paths, pretrained, sharding
-from jvlm import train as train_lib
 from jvlm.data.builders import digit_scenes
 from jvlm.errors import UserError
 
@@ -88,7 +87,7 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
     """kill -9 in mid-run; the second start ends with the parameters of an undisturbed run."""
     workdir, _, _ = finished
     command = [*COMMAND, f"--workdir={tmp_path}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     deadline = time.time() + 120
     while not (tmp_path / "checkpoints" / "2").exists() and process.poll() is None:
         assert time.time() < deadline, "no checkpoint in two minutes"
@@ -101,11 +100,9 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
-    traces = []
-    original = train_lib.micro_batches
-    monkeypatch.setattr(
-        train_lib, "micro_batches", lambda *args: traces.append(1) or original(*args)
-    )
+    module = sys.modules["jvlm.train"]
+    traces, original = [], module.micro_batches
+    monkeypatch.setattr(module, "micro_batches", lambda *args: traces.append(1) or original(*args))
     jvlm.train(config, tmp_path)
     assert len(traces) == 1
 
@@ -288,3 +285,12 @@ def test_two_processes_train_as_one(config, tmp_path):
     reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("one", "two")]
     for name, value in reports[0]["metrics"].items():
         np.testing.assert_allclose(reports[1]["metrics"][name], value, atol=1e-3, err_msg=name)
+
+
+def test_a_failed_start_binds_nobody(config, tmp_path):
+    config.data.batch_size = 12
+    with pytest.raises(UserError, match="not a multiple of 8 devices"):
+        jvlm.train(config, tmp_path)
+    config.data.batch_size, config.tokenizer.max_len = 8, 17
+    assert jvlm.train(config, tmp_path)["steps"] == 4
+    assert pretrained.load(tmp_path).processor.tokenizer.max_len == 17

@@ -41,7 +41,7 @@ class Contrastive(Objective):
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         rngs = None if rng is None else {"dropout": purpose_rng(rng, "dropout")}
         image, text = self.model.apply({"params": params}, batch, rngs=rngs, method=_embed)
-        scale = jnp.exp(params["logit_scale"])
+        scale = self.model.apply({"params": params}, method="inverse_temperature")
         identity = batch.get("image_id")
         if self.same != "negative" and identity is None:
             raise UserError(f"objective.same={self.same!r} needs image_id in the batch")

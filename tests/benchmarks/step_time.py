@@ -1,0 +1,89 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where a training step's time goes: the step alone, the input alone, and what the loop took.
+
+    python tests/benchmarks/step_time.py RUN
+
+RUN is a finished run. The loop is the median of its log; the parts are measured here, on an
+idle machine: the compiled step on one fixed batch, and the preparation of batches in this process.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+import optax
+
+from jvlm import optim, paths, pretrained
+from jvlm.data.pipeline import TrainBatches
+from jvlm.data.sources import build_source
+from jvlm.data.transforms import compose
+from jvlm.objectives import build_objective, micro_batches
+
+
+def median_seconds(call, repeats: int = 20) -> float:
+    """Median wall time of `call()`, after one warm-up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main(run: Path) -> None:
+    config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
+    model = pretrained.load(run)
+    objective = build_objective(config.objective.to_dict(), model.model)
+    section = config.optim.to_dict()
+    section.pop("accumulate")
+    flat = paths.flatten(model.params)
+    trainable = paths.resolve(config.trainable, flat, what="trainable")
+    tx, _, _ = optim.make_optimizer(flat, trainable, config.steps, **section)
+    data = config.data.to_dict()
+    batches = TrainBatches(
+        build_source(data["source"]),
+        compose(data["transforms"], tokenizer=model.processor.tokenizer),
+        data["batch_size"],
+        config.seed,
+    )
+
+    @jax.jit
+    def step(params, opt_state, batch):
+        out, grads = objective.value_and_grad(
+            params,
+            micro_batches(batch, 1),
+            frozen={},
+            teacher=None,
+            extra={},
+            rng=jax.random.key(0),
+            step=0,
+        )
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, out.loss
+
+    batch = {key: value for key, value in batches[0].items() if key != "_bad"}
+    opt_state = tx.init(model.params)
+    alone = median_seconds(lambda: jax.block_until_ready(step(model.params, opt_state, batch)))
+    indices = iter(range(1, 1000))
+    reading = median_seconds(lambda: batches[next(indices)])
+
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    log = [line for line in log if "train/loss" in line][1:]
+    loop = data["batch_size"] / statistics.median(line["train/samples_per_second"] for line in log)
+    waited = statistics.median(line["train/input_wait_seconds"] for line in log)
+    print(f"step alone        {alone * 1e3:7.1f} ms")
+    print(f"input alone       {reading * 1e3:7.1f} ms")
+    print(
+        f"loop, per step    {loop * 1e3:7.1f} ms, of which waiting for input {waited * 1e3:.1f} ms"
+    )
+    print(f"loop / (step + input)  {loop / (alone + reading):.2f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
