@@ -39,11 +39,24 @@ def base() -> ConfigDict:
     c.data = ConfigDict(dict(workers=0, max_bad_share=0.01))
     c.trainable = ((".*", True),)
     c.optim = ConfigDict(
-        dict(name="adamw", warmup_steps=0, schedule="cosine", end_lr=0.0, accumulate=1)
+        dict(
+            name="adamw",
+            lr=0.0,
+            b1=0.9,
+            b2=0.999,
+            eps=1e-8,
+            weight_decay=((".*", 0.0),),
+            lr_scale=((".*", 1.0),),
+            clip_norm=None,
+            warmup_steps=0,
+            schedule="cosine",
+            end_lr=0.0,
+            accumulate=1,
+        )
     )
     c.ema = ConfigDict(dict(decay=0.0))
     c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
-    c.checkpoint = ConfigDict(dict(every_steps=1000, keep=3))
+    c.checkpoint = ConfigDict(dict(every_steps=1000, keep=3, best=None, best_mode="max"))
     c.log = ConfigDict(dict(every_steps=50, tensorboard=True))
     c.eval = ConfigDict(dict(every_steps=1000, evaluators=ConfigDict()))
     return c

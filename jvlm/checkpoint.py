@@ -12,6 +12,7 @@ Restoring takes an abstract state, so a checkpoint goes onto any mesh and any nu
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jvlm import paths
-from jvlm.errors import UserError
+from jvlm.errors import UserError, did_you_mean
 from jvlm.state import TrainState, merge
 
 _POLICY = ocp.checkpoint_managers
@@ -47,6 +48,10 @@ class Checkpoints:
         best_mode: str = "max",
         read_only: bool = False,
     ):
+        if best_mode not in ("max", "min"):
+            raise UserError(f"checkpoint.best_mode {best_mode!r}: choose 'max' or 'min'")
+        if keep < 1:
+            raise UserError(f"checkpoint.keep is {keep}: keep at least 1")
         self._root = Path(workdir).absolute()
         self._best, self._sign = best, 1 if best_mode == "max" else -1
         policies = [_POLICY.LatestN(keep)]
@@ -63,11 +68,14 @@ class Checkpoints:
             self._root / "checkpoints",
             options=_POLICY.CheckpointManagerOptions(
                 preservation_policy=_POLICY.AnyPreservationPolicy(policies),
+                # The policy alone does not make Orbax record the metric for the next process.
+                best_fn=(lambda metrics: metrics[best]) if best else None,
+                best_mode=best_mode,
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
         )
-        self._frozen: tuple[Any, str] | None = None
+        self._frozen: str | None = None
 
     def save(
         self,
@@ -91,6 +99,9 @@ class Checkpoints:
           UserError: this or the previous checkpoint could not be written.
         """
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
+        if metrics and self._best and self._best not in metrics:
+            hint = did_you_mean(self._best, metrics)
+            raise UserError(f"checkpoint.best {self._best!r} is no metric of this run.{hint}")
         items = {"params": state.params, "train": _train_item(state)}
         if state.ema is not None:
             items["ema"] = state.ema
@@ -105,7 +116,7 @@ class Checkpoints:
                 ),
                 metrics=metrics if self._best in metrics else None,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _write_error(self._root, error) from error
 
     def steps(self) -> list[int]:
@@ -139,7 +150,7 @@ class Checkpoints:
             items["ema"] = abstract.ema
         read = self._read(step, items)
         train = dict(read["train"])
-        train["rng"] = jax.random.wrap_key_data(train["rng"])
+        train["rng"] = jax.random.wrap_key_data(train["rng"], impl="threefry2x32")
         frozen = self._restore_frozen(self.meta(step)["frozen"], abstract.frozen)
         return TrainState(params=read["params"], ema=read.get("ema"), frozen=frozen, **train)
 
@@ -159,7 +170,7 @@ class Checkpoints:
         """Blocks until everything is on disk."""
         try:
             self._manager.wait_until_finished()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _write_error(self._root, error) from error
 
     def close(self) -> None:
@@ -174,20 +185,23 @@ class Checkpoints:
     def _save_frozen(self, frozen: Mapping) -> str | None:
         if not jax.tree.leaves(frozen):
             return None
-        if self._frozen is None or self._frozen[0] is not frozen:
-            self._frozen = (frozen, content_hash(frozen))
-            target = self._root / "frozen" / self._frozen[1]
+        if self._frozen is None:  # They never change during a run.
+            self._frozen = content_hash(frozen)
+            target = self._root / "frozen" / self._frozen
             if not target.exists():
                 with ocp.StandardCheckpointer() as checkpointer:
                     checkpointer.save(target, frozen)
-        return self._frozen[1]
+        return self._frozen
 
     def _restore_frozen(self, digest: str | None, abstract: Mapping) -> dict:
         if digest is None:
             return {}
+        source = self._root / "frozen" / digest
+        if not source.is_dir():
+            raise UserError(f"{source} is missing: copy runs whole")
         with ocp.StandardCheckpointer() as checkpointer:
-            frozen = checkpointer.restore(self._root / "frozen" / digest, abstract)
-        self._frozen = (frozen, digest)
+            frozen = checkpointer.restore(source, abstract)
+        self._frozen = digest
         return frozen
 
 
@@ -198,13 +212,14 @@ def content_hash(tree: Mapping) -> str:
     and no host gathers them.
     """
     flat = paths.flatten(tree)
-    sums = jax.device_get(jax.jit(lambda leaves: [_fold(x) for x in leaves])(list(flat.values())))
+    sums = jax.device_get([_fold(leaf) for leaf in flat.values()])
     digest = hashlib.sha256()
     for (path, leaf), folded in zip(flat.items(), sums):
         digest.update(f"{path}:{leaf.shape}:{leaf.dtype}:{np.asarray(folded).tolist()};".encode())
     return digest.hexdigest()[:16]
 
 
+@jax.jit
 def _fold(x: jax.Array) -> jax.Array:
     """Two position-dependent checksums of an array's bits, uint32[2]."""
     bits = jax.lax.bitcast_convert_type(
@@ -233,5 +248,8 @@ def _train_item(state: TrainState) -> dict[str, Any]:
     return {**item, "rng": jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=state.rng.sharding)}
 
 
-def _write_error(root: Path, error: OSError) -> UserError:
-    return UserError(f"{root}: cannot write a checkpoint: {error.strerror or error}")
+def _write_error(root: Path, error: Exception) -> UserError:
+    """A full disk is an OSError, or a ValueError of TensorStore that quotes the system's words."""
+    quoted = re.search(r"([^:]*) \[os_error_code", str(error))
+    reason = quoted[1].strip() if quoted else getattr(error, "strerror", None) or str(error)
+    return UserError(f"{root}: cannot write a checkpoint: {' '.join(reason.split())}")

@@ -26,16 +26,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             item.removeprefix("--config.") for item in rest if item.startswith("--config.")
         ]
         unknown = [item for item in rest if not item.startswith("--config.")]
-        if unknown or (overrides and not hasattr(args, "config")):
+        if unknown or (overrides and not hasattr(args, "overrides")):
             word = (unknown or rest)[0]
             known = [option for option in vars(args) if option not in ("verb", "run")]
             hint = did_you_mean(word.lstrip("-").split("=")[0], known)
             raise UserError(f"unknown argument {word}.{hint} See jvlm {args.verb} --help.")
-        if hasattr(args, "config"):
+        if hasattr(args, "overrides"):
             args.overrides = overrides
         args.run(args)
     except UserError as error:
-        print(f"jvlm: {error}", file=sys.stderr)
+        print("jvlm:", " ".join(str(error).split()), file=sys.stderr)
         _exit(2)
     except KeyboardInterrupt:
         print("jvlm: interrupted", file=sys.stderr)
@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     data.add_argument("--split", default="train", help="for preview (default train)")
     data.add_argument("--count", type=int, default=24, help="images of the preview (default 24)")
     data.add_argument("--out", default="preview.png", help="PNG of the preview")
+    data.set_defaults(overrides=[])
     _add_json(data)
 
     classify = verb("classify", run_classify, "Zero-shot classification of image files.")
@@ -119,7 +120,7 @@ def run_data(args: argparse.Namespace) -> None:
     from jvlm.data import commands
 
     if args.action == "prepare":
-        places = commands.prepare(args.name, args.data_dir)
+        places = commands.prepare(args.name, args.data_dir, args.overrides)
         _print(args, {"paths": places}, [f"ready: {place}" for place in places])
     elif args.action == "info":
         info = commands.info(args.name, args.data_dir)
@@ -168,6 +169,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.set_defaults(overrides=[])
     parser.add_argument(
         "--config",
         required=required,

@@ -14,7 +14,7 @@ import runpy
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     if root and root not in sys.path:
         sys.path.append(root)
     try:
-        config = runpy.run_path(str(path))["get_config"](arg)
-    except KeyError as error:
-        raise UserError(f"{path}: has no get_config(arg) ({error})") from None
-    except (ValueError, AttributeError, SyntaxError, ImportError) as error:
+        namespace = runpy.run_path(str(path))
+        if "get_config" not in namespace:
+            raise UserError(f"{path}: has no get_config(arg)")
+        config = namespace["get_config"](arg)
+    except UserError:
+        raise
+    except Exception as error:  # A config is the user's code: whatever it raises is said in a line.
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     for override in overrides:
         _override(config, override)
@@ -99,6 +102,13 @@ def construct(target: Callable, section: Mapping, *, where: str, **given: Any) -
       where: the config key, for messages.
       **given: keywords that code provides; those that `target` does not take are left out.
     """
+    check_call(target, section, where=where, given=given)
+    parameters = inspect.signature(target).parameters
+    return target(**{k: v for k, v in given.items() if k in parameters}, **section)
+
+
+def check_call(target: Callable, section: Mapping, *, where: str, given: Iterable[str]) -> None:
+    """Raises UserError unless `target` takes exactly a section's entries besides `given`."""
     parameters = inspect.signature(target).parameters
     fields = [name for name in parameters if name not in given and name != "self"]
     check_keys(section, fields, where=where)
@@ -109,7 +119,6 @@ def construct(target: Callable, section: Mapping, *, where: str, **given: Any) -
     ]
     if missing:
         raise UserError(f"{where}: missing {', '.join(missing)}")
-    return target(**{k: v for k, v in given.items() if k in parameters}, **section)
 
 
 def replace(cls: type, base: Any, fields: Mapping, *, where: str) -> Any:

@@ -11,6 +11,7 @@ import ml_collections
 from jvlm import config as config_lib
 from jvlm import distributed, pretrained, sharding
 from jvlm.evaluators import build_evaluators
+from jvlm.evaluators import evaluate as run_evaluators
 from jvlm.objectives import build_objective
 
 
@@ -42,8 +43,6 @@ def evaluate(
         objective=build_objective(m.config.objective.to_dict(), m.model),
         tokenizer=m.processor.tokenizer,
         mesh=mesh,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
     )
     with jax.set_mesh(mesh):
-        return {k: v for e in evaluators.values() for k, v in e.run(m.params).items()}
+        return run_evaluators(evaluators, m.params)

@@ -13,6 +13,7 @@ import tqdm
 
 from jvlm import paths
 from jvlm.sharding import partition_spec
+from jvlm.state import split
 
 
 class Log:
@@ -112,15 +113,7 @@ def parameter_table(params: Mapping, table: Mapping[str, Mapping[str, Any]], mes
         rows.append((path, "x".join(map(str, leaf.shape)) or "scalar", *values, _short_spec(spec)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
-    trained = sum(
-        paths.count(leaf)
-        for path, leaf in paths.flatten(params).items()
-        if any(
-            table["trainable"][path]
-            if isinstance(table["trainable"][path], list)
-            else [table["trainable"][path]]
-        )
-    )
+    trained = paths.count(split(params, table["trainable"])[0])
     lines.append(f"{paths.count(params):,} parameters, {trained:,} in trainable leaves")
     return "\n".join(lines) + "\n"
 

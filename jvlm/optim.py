@@ -3,8 +3,8 @@
 """From a config's `optim` section to one optax transformation."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,24 @@ def make_schedule(
     return rate
 
 
+class Optimizer(NamedTuple):
+    """What `make_optimizer` gives.
+
+    Attributes:
+      tx: optax transformation over the trainable tree.
+      rate: step -> learning rate.
+      table: {'trainable', 'decay', 'lr'} -> path -> value, for the parameter table.
+      mask: zeroes the gradients of layers that are not trained.
+      accumulate: micro-batches per step.
+    """
+
+    tx: optax.GradientTransformation
+    rate: Callable
+    table: dict[str, dict[str, Any]]
+    mask: Callable[[Any], Any]
+    accumulate: int
+
+
 def make_optimizer(
     params: Mapping[str, Any],
     trainable: Mapping[str, Any],
@@ -64,7 +82,8 @@ def make_optimizer(
     warmup_steps: int = 0,
     schedule: str = "cosine",
     end_lr: float = 0.0,
-) -> tuple[optax.GradientTransformation, Any, dict[str, dict]]:
+    accumulate: int = 1,
+) -> Optimizer:
     """Builds clip -> optimizer -> decay -> rates.
 
     Args:
@@ -73,15 +92,12 @@ def make_optimizer(
       steps: length of the run.
       lr: peak learning rate.
       name: a key of `OPTIMIZERS`.
-      b1, b2, eps: its coefficients.
+      b1, b2, eps: its coefficients; Lion has no eps, SGD only b1, its momentum.
       weight_decay: rule list; decoupled, multiplied by the current learning rate as in torch.
       lr_scale: rule list of factors on the learning rate.
       clip_norm: largest global gradient norm.
       warmup_steps, schedule, end_lr: see `make_schedule`.
-
-    Returns:
-      (transformation over the trainable tree, schedule, {'trainable', 'decay', 'lr'}: path -> value
-      for the parameter table).
+      accumulate: micro-batches whose gradients are averaged.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"optim.name {name!r} is unknown.{did_you_mean(name, OPTIMIZERS)}")
@@ -96,16 +112,19 @@ def make_optimizer(
     def per_leaf(values):
         return paths.unflatten({p: paths.per_leaf(values[p], leaf) for p, leaf in trained.items()})
 
-    # A leaf that is trained in some layers only is stored whole; its other layers get no update.
-    masked = {p: _times(scale[p], trainable[p]) for p in trained}
+    # A leaf that is trained in some layers only is stored whole. Its other layers have no gradient
+    # (or they would count in the clipping) and get no update (or they would decay).
+    is_trained = per_leaf(trainable)
+    masked = per_leaf({p: _times(scale[p], trainable[p]) for p in trained})
     chain = [
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         OPTIMIZERS[name](b1, b2, eps),
         _add_decay(per_leaf(decay)),
-        optax.stateless(lambda u, _: jax.tree.map(lambda x, s: x * s, u, per_leaf(masked))),
+        optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, masked)),
         optax.scale_by_learning_rate(rate),
     ]
-    return optax.chain(*chain), rate, table
+    mask = lambda grads: jax.tree.map(jnp.multiply, grads, is_trained)
+    return Optimizer(optax.chain(*chain), rate, table, mask, accumulate)
 
 
 def _add_decay(decay: Any) -> optax.GradientTransformation:

@@ -3,12 +3,13 @@
 """How numbers are stored and computed: one policy object, and one way to read a weight."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
 
 
@@ -30,6 +31,10 @@ class Compute:
     unroll: int = 1
 
     def __post_init__(self):
+        backends = ("auto", "xla", "cudnn")
+        if self.attention not in backends:
+            hint = did_you_mean(self.attention, backends)
+            raise UserError(f"compute.attention {self.attention!r} is unknown.{hint}")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             options = ("float32", "bfloat16", "float16")
             raise UserError(
@@ -42,7 +47,7 @@ def read_weight(
 ) -> jax.Array:
     """Declares a float32 weight of `module`, or reads it if it exists. All weights come this way.
 
-    Being the only door, this is where quantised and low-rank-adapted leaves are made whole.
+    The only door to the weights, so that other forms of a leaf need one change, here.
 
     Args:
       module: the owner.
@@ -58,8 +63,17 @@ def read_weight(
     return value if dtype is None else value.astype(dtype)
 
 
-def cast_floating(tree, dtype):
-    """Casts the floating-point leaves of a tree; integer leaves stay."""
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+def is_matmul_weight(path: str) -> bool:
+    """Whether a leaf only ever enters a matmul or a lookup, in compute dtype.
+
+    Those may be stored in it. Norms, biases, positions and temperatures stay float32: bfloat16
+    would turn an inverse temperature of 100 into 99.
+    """
+    return path.rpartition("/")[2] in ("kernel", "embedding")
+
+
+def cast_weights(params: Mapping, dtype: str) -> dict:
+    """Casts the matmul weights of a parameter tree; all other leaves stay as they are."""
+    return paths.map_with_path(
+        lambda path, leaf: leaf.astype(dtype) if is_matmul_weight(path) else leaf, params
     )

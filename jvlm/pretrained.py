@@ -21,7 +21,7 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_texts
+from jvlm.evaluators.common import embed_all, embed_texts
 from jvlm.evaluators.zero_shot import (
     class_logits,
     encoders,
@@ -30,7 +30,7 @@ from jvlm.evaluators.zero_shot import (
     prompt_embeddings,
 )
 from jvlm.models import build_model
-from jvlm.precision import Compute, cast_floating
+from jvlm.precision import Compute, cast_weights, is_matmul_weight
 from jvlm.state import split
 from jvlm.tokenizers import TOKENIZERS
 
@@ -64,8 +64,9 @@ class Processor:
             rows = [self._transform({"image": images_lib.to_array(i)}, rng) for i in images]
             batch.update(collate(rows))
         if text is not None:
-            if self.tokenizer is None:
-                raise UserError("this model has no tokenizer")
+            if self.tokenizer is None or isinstance(text, str):
+                reason = "no tokenizer" if self.tokenizer is None else "text: give a list of str"
+                raise UserError(f"processor: {reason}")
             batch["text"], batch["text_mask"] = self.tokenizer(text)
         return batch
 
@@ -88,27 +89,21 @@ class Pretrained:
     processor: Processor
     mesh: jax.sharding.Mesh
 
-    def embed_images(self, images: Sequence, batch_size: int = 64) -> np.ndarray:
+    def embed_images(self, images: Sequence) -> np.ndarray:
         """Images (paths, Pillow images or arrays) -> float32[B, E], unit norm."""
-        rows = []
+        if isinstance(images, str) or not len(images):
+            raise UserError("give a list of images, at least one")
+        make = lambda part: self.processor(images=[images[i] for i in part])
         with jax.set_mesh(self.mesh):
-            for start in range(0, len(images), batch_size):
-                part = self.processor(images=images[start : start + batch_size])["image"]
-                # One compiled shape: short batches are filled up.
-                full = np.resize(part, (batch_size, *part.shape[1:]))
-                embeds = self._encoders[0](
-                    self.params, sharding.put_batch({"image": full}, self.mesh)
-                )
-                rows.append(jax.device_get(embeds)[: len(part)])
-        if not rows:
-            raise UserError("embed_images: no images")
-        return np.concatenate(rows)
+            return embed_all(
+                self._encoders[0], self.params, make, len(images), self.mesh, batch_size=64
+            )
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Strings -> float32[B, E], unit norm."""
         tokenizer = self.processor.tokenizer
         with jax.set_mesh(self.mesh):
-            return embed_texts(self._encoders[1], self.params, tokenizer, list(texts), self.mesh)
+            return embed_texts(self._encoders[1], self.params, tokenizer, texts, self.mesh)
 
     def classify(
         self,
@@ -169,21 +164,24 @@ def load(
     model = build_model(config.model.to_dict(), compute)
     tokenizer = None
     if config.tokenizer:
+        if not (path / "tokenizer").is_dir():
+            raise UserError(f"{path}: the run's tokenizer/ is missing: copy runs whole")
         tokenizer = TOKENIZERS[config.tokenizer.kind].load(path / "tokenizer")
 
     with jax.set_mesh(mesh):
         shapes = abstract_params(model, mesh)
         trainable = paths.resolve(config.trainable, paths.flatten(shapes), what="trainable")
-        checkpoints = Checkpoints(path, best=config.checkpoint.get("best"), read_only=True)
+        keeping = {k: config.checkpoint[k] for k in ("best", "best_mode") if k in config.checkpoint}
+        checkpoints = Checkpoints(path, read_only=True, **keeping)
         step = choose_step(checkpoints, step, path)
         params, frozen = split(shapes, trainable)
-        frozen = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct(s.shape, config.compute.dtype, sharding=s.sharding),
-            frozen,
+        frozen = paths.map_with_path(
+            lambda p, s: s.update(dtype=config.compute.dtype) if is_matmul_weight(p) else s, frozen
         )
         params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
+        checkpoints.close()
         if dtype is not None:
-            params = cast_floating(params, dtype)
+            params = cast_weights(params, dtype)
     return Pretrained(model, params, config, Processor(config.preprocess, tokenizer), mesh)
 
 

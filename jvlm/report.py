@@ -4,18 +4,20 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from jvlm.config import construct, to_dict
 from jvlm.data import images
 from jvlm.data.preview import contact_sheet
 from jvlm.data.sources import build_source
+from jvlm.errors import UserError
 from jvlm.pretrained import Pretrained
 
 PACKAGES = ("jvlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -25,6 +27,7 @@ def write(
     workdir: Path,
     pretrained: Pretrained,
     *,
+    picture: Callable[[Pretrained], Image.Image] | None,
     metrics: dict[str, float],
     steps: int,
     seconds: float,
@@ -36,6 +39,7 @@ def write(
     Args:
       workdir: the run.
       pretrained: the final model.
+      picture: from `make_picture`.
       metrics: of the final evaluation.
       steps: optimizer steps.
       seconds: spent on them, evaluations and earlier parts of a resumed run included.
@@ -55,17 +59,15 @@ def write(
         "samples_per_second": round(samples / seconds, 2) if seconds else 0.0,
         "bad_records": list(bad_records),
     }
-    picture = pretrained.config.eval.get("picture")
-    sheet = (
-        construct(best_captions, picture.to_dict(), where="eval.picture", pretrained=pretrained)
-        if picture
-        else None
-    )
+    sheet = None if picture is None else picture(pretrained)
     if jax.process_index() == 0:
         if sheet is not None:
             sheet.save(workdir / "samples.png")
-        (workdir / "report.json").write_text(json.dumps(report, indent=1))
         (workdir / "report.md").write_text(to_markdown(report, has_picture=sheet is not None))
+        # Last and at once: its existence says that the run has ended.
+        part = workdir / "report.json.part"
+        part.write_text(json.dumps(report, indent=1))
+        part.rename(workdir / "report.json")
     return report
 
 
@@ -86,13 +88,23 @@ def versions() -> dict[str, str]:
     return found
 
 
+def make_picture(config: Any) -> Callable[[Pretrained], Image.Image] | None:
+    """Prepares the picture of a config's `eval.picture`: `source`, `texts`, `count`, `pool`.
+
+    Called before the training: a mistake in the section must not wait for its end.
+    """
+    section = config.eval.get("picture")
+    if not section:
+        return None
+    return construct(best_captions, section.to_dict(), where="eval.picture")
+
+
 def best_captions(
-    pretrained: Pretrained, source: dict, texts: str, count: int = 18, pool: int = 500
-):
+    source: dict, texts: str, count: int = 18, pool: int = 500
+) -> Callable[[Pretrained], Image.Image]:
     """A contact sheet: the first images of a data set, each with its best of `pool` captions.
 
     Args:
-      pretrained: a model with `embed_images` and `embed_texts`.
       source: config of the data set.
       texts: the example's key with its captions.
       count: images.
@@ -100,12 +112,17 @@ def best_captions(
     """
     data = build_source(source, where="eval.picture.source")
     examples = [data[index] for index in range(min(pool, len(data)))]
+    if texts not in examples[0]:
+        raise UserError(f"eval.picture.texts: no {texts!r} in {sorted(examples[0])}")
     captions = [e[texts] if isinstance(e[texts], str) else e[texts][0] for e in examples]
     captions = list(dict.fromkeys(captions))
     pictures = [images.decode(example["image"]) for example in examples[:count]]
-    scores = pretrained.embed_images(pictures) @ pretrained.embed_texts(captions).T
-    best = [captions[i] for i in np.argmax(scores, axis=1)]
-    return contact_sheet(pictures, best)
+
+    def draw(pretrained: Pretrained) -> Image.Image:
+        scores = pretrained.embed_images(pictures) @ pretrained.embed_texts(captions).T
+        return contact_sheet(pictures, [captions[i] for i in np.argmax(scores, axis=1)])
+
+    return draw
 
 
 def to_markdown(report: dict[str, Any], *, has_picture: bool) -> str:

@@ -121,11 +121,40 @@ def batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes global arrays of this host's rows."""
+def host_rows(mesh: Mesh, batch_size: int) -> list[int]:
+    """Rows of a global batch that this host's devices hold, in order.
+
+    Asked of the sharding, not computed from the process index: where `tensor` spans hosts, several
+    of them hold the same rows, and meshes may order devices otherwise than processes.
+
+    Raises:
+      UserError: the batch does not divide among the devices.
+    """
+    shards = batch_shards(mesh)
+    if batch_size % shards:
+        raise UserError(
+            f"batch_size {batch_size} is not a multiple of {shards} devices (mesh.data x mesh.fsdp)"
+        )
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    spans = sorted({place[0].indices(batch_size)[:2] for place in places})
+    return [row for start, stop in spans for row in range(start, stop)]
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """Makes global arrays of `batch_size` rows from this host's (`host_rows`)."""
     sharding = batch_sharding(mesh)
     return {
-        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
+        key: jax.make_array_from_process_local_data(sharding, value, (batch_size, *value.shape[1:]))
+        for key, value in batch.items()
+    }
+
+
+def put_whole_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """The same from arrays that every host holds whole."""
+    sharding = batch_sharding(mesh)
+    return {
+        key: jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+        for key, value in batch.items()
     }
 
 

@@ -22,11 +22,11 @@ from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
-from jvlm.evaluators import build_evaluators
+from jvlm.evaluators import build_evaluators, evaluate
 from jvlm.logs import Log, parameter_table
 from jvlm.models import build_model
 from jvlm.objectives import build_objective, micro_batches
-from jvlm.precision import Compute, cast_floating
+from jvlm.precision import Compute, cast_weights
 from jvlm.pretrained import Pretrained, Processor, load
 from jvlm.state import TrainState, split
 from jvlm.tokenizers import build_tokenizer
@@ -55,11 +55,9 @@ def _train(
 ) -> dict[str, Any]:
     #### Machine.
     distributed.initialize()
-    config_lib.check_keys(config, config_lib.SECTIONS, where="config")
-    check_counts(config)
+    check_sections(config)
     compute = config_lib.construct(Compute, config.compute, where="compute")
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
-    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     is_writer = jax.process_index() == 0
 
     #### Run directory.
@@ -74,6 +72,7 @@ def _train(
     tokenizer = make_tokenizer(config, workdir, source)
     transform = compose(data.pop("transforms"), tokenizer=tokenizer)
     reading = {key: data.pop(key) for key in ("workers", "max_bad_share") if key in data}
+    rows = sharding.host_rows(mesh, config.data.batch_size)
     train_batches = config_lib.construct(
         TrainBatches,
         data,
@@ -81,11 +80,8 @@ def _train(
         source=source,
         transform=transform,
         seed=config.seed,
-        **processes,
+        rows=rows,
     )
-    optim_section = config.optim.to_dict()
-    accumulate = optim_section.pop("accumulate", 1)
-    check_batch_size(train_batches.batch_size, accumulate, mesh)
 
     #### Model, objective, optimizer.
     model = build_model(config.model.to_dict(), compute)
@@ -101,25 +97,28 @@ def _train(
         shapes = jax.eval_shape(init_params, root_rng)
     flat_shapes = paths.flatten(shapes)
     trainable = paths.resolve(config.trainable, flat_shapes, what="trainable")
-    tx, rate, table = config_lib.construct(
+    optimizer = config_lib.construct(
         optim.make_optimizer,
-        optim_section,
+        config.optim.to_dict(),
         where="optim",
         params=flat_shapes,
         trainable=trainable,
         steps=config.steps,
     )
-    ema_decay = config_lib.construct(lambda decay: decay, config.ema, where="ema")
+    tx, accumulate = optimizer.tx, optimizer.accumulate
+    check_micro_batches(config.data.batch_size, accumulate, mesh)
+    config_lib.check_keys(config.ema, ("decay",), where="ema")
+    ema_decay = config.ema.decay
 
     def init_state(rng):
         params, frozen = split(init_params(jax.random.fold_in(rng, 0)), trainable)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            frozen=cast_floating(frozen, compute.dtype),
+            frozen=cast_weights(frozen, compute.dtype),
             teacher=None,
             ema=jax.tree.map(jnp.copy, params) if ema_decay else None,
-            extra=objective.init_extra(train_batches.batch_size),
+            extra=objective.init_extra(config.data.batch_size),
             opt_state=tx.init(params),
             rng=rng,
         )
@@ -149,7 +148,9 @@ def _train(
             state = checkpoints.restore(start, abstract)
         else:
             state = jax.jit(init_state, out_shardings=shardings)(root_rng)
-            state, fresh = warm_start.apply(config.init, state, lambda run: load(run).params)
+            state, fresh = warm_start.apply(
+                config.init, state, lambda run: load(run, mesh=mesh).params
+            )
 
     #### The step.
     def train_step(state: TrainState, batch):
@@ -162,6 +163,7 @@ def _train(
             rng=jax.random.fold_in(state.rng, state.step),
             step=state.step,
         )
+        grads = optimizer.mask(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = objective.project(optax.apply_updates(state.params, updates))
         ema = state.ema
@@ -171,7 +173,7 @@ def _train(
             "loss": out.loss,
             **out.metrics,
             "grad_norm": optax.tree.norm(grads),
-            "lr": rate(state.step),
+            "lr": optimizer.rate(state.step),
         }
         state = state.replace(
             step=state.step + 1, params=params, ema=ema, extra=out.extra, opt_state=opt_state
@@ -189,8 +191,8 @@ def _train(
         objective=objective,
         tokenizer=tokenizer,
         mesh=mesh,
-        **processes,
     )
+    picture = report.make_picture(config)
     log_section = config.log.to_dict()
     log_every = log_section.pop("every_steps")
     log = config_lib.construct(
@@ -200,21 +202,17 @@ def _train(
         workdir=workdir,
         steps=config.steps,
         start=start,
-        batch_size=train_batches.batch_size,
+        batch_size=config.data.batch_size,
         is_writer=is_writer,
     )
     closing.callback(log.close)
     if is_writer:
-        (workdir / "parameters.txt").write_text(parameter_table(shapes, table, mesh))
+        (workdir / "parameters.txt").write_text(parameter_table(shapes, optimizer.table, mesh))
     log.say(f"{paths.count(shapes):,} parameters; {workdir}/parameters.txt lists them")
     if start:
         log.say(f"resuming at step {start}")
     elif config.init:
         log.say(f"{len(fresh)} parameters keep fresh values: {', '.join(fresh) or 'none'}")
-
-    def evaluate(state) -> dict[str, float]:
-        params = state.eval_params()
-        return {k: v for evaluator in evaluators.values() for k, v in evaluator.run(params).items()}
 
     #### Loop.
     batches = train_batches.iterate(start, **reading)
@@ -225,7 +223,7 @@ def _train(
     with jax.set_mesh(mesh):
         for step in range(start, config.steps):
             before = time.perf_counter()
-            batch = sharding.put_batch(next(batches), mesh)
+            batch = sharding.put_batch(next(batches), mesh, config.data.batch_size)
             waited += time.perf_counter() - before
             with jax.transfer_guard("disallow"):
                 state, step_metrics = step_fn(state, batch)
@@ -243,7 +241,7 @@ def _train(
                 log.train(done, {**values, "input_wait_seconds": waited / len(pending)})
                 pending, waited = [], 0.0
             if is_eval:
-                metrics = evaluate(state)
+                metrics = evaluate(evaluators, state.eval_params())
                 log.evaluation(done, metrics)
             if is_save:
                 elapsed = seconds + time.perf_counter() - began
@@ -255,7 +253,7 @@ def _train(
     seconds += time.perf_counter() - began
     with jax.set_mesh(mesh):
         if not metrics:  # Nothing was left to train.
-            metrics = evaluate(state)
+            metrics = evaluate(evaluators, state.eval_params())
         checkpoints.wait()
         pretrained = Pretrained(
             model, state.eval_params(), config, Processor(config.preprocess, tokenizer), mesh
@@ -263,10 +261,11 @@ def _train(
         return report.write(
             workdir,
             pretrained,
+            picture=picture,
             metrics=metrics,
             steps=config.steps,
             seconds=seconds,
-            samples=config.steps * train_batches.batch_size,
+            samples=config.steps * config.data.batch_size,
             bad_records=batches.examples,
         )
 
@@ -282,7 +281,7 @@ def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         old = json.loads(record.read_text()) if record.exists() else new
         differing = config_lib.differing_keys(old, new)
-        if differing and any(workdir.glob("checkpoints/[0-9]*")):
+        if differing and any(p.name.isdigit() for p in workdir.glob("checkpoints/*")):
             raise UserError(
                 f"{workdir} holds a run of another config; {', '.join(differing)} differ: take "
                 "another --workdir, or give the run its own values"
@@ -308,13 +307,21 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
         for index in range(min(len(source), section.get("train_examples", len(source)))):
             example = source[index]
             for key in keys:
+                if key not in example:
+                    raise UserError(f"tokenizer.train_on: no {key!r} in {sorted(example)}")
                 yield from [example[key]] if isinstance(example[key], str) else example[key]
 
     return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
 
 
-def check_counts(config: ml_collections.ConfigDict) -> None:
-    """Numbers of steps are at least one."""
+def check_sections(config: ml_collections.ConfigDict) -> None:
+    """Every section is there, none is unknown, and numbers of steps are at least one."""
+    config_lib.check_keys(config, config_lib.SECTIONS, where="config")
+    missing = [name for name in config_lib.SECTIONS if name not in config]
+    if missing:
+        raise UserError(f"config: missing {', '.join(missing)} (configs/common.py has them all)")
+    known = ("every_steps", "evaluators", "picture")
+    config_lib.check_keys(config.eval, known, where="eval")
     for key in ("steps", "log.every_steps", "eval.every_steps", "checkpoint.every_steps"):
         value = config
         for part in key.split("."):
@@ -323,7 +330,7 @@ def check_counts(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{key} is {value}: give a number of steps, at least 1")
 
 
-def check_batch_size(batch_size: int, accumulate: int, mesh: Any) -> None:
+def check_micro_batches(batch_size: int, accumulate: int, mesh: Any) -> None:
     """Every device needs as many rows of every micro-batch."""
     shards = sharding.batch_shards(mesh)
     if batch_size % (shards * accumulate):
@@ -361,7 +368,9 @@ def state_shardings(abstract: TrainState, tx: Any, mesh: Any) -> TrainState:
         step=everywhere,
         params=params,
         frozen=sharding.tree_shardings(abstract.frozen, mesh),
-        teacher=jax.tree.map(lambda _: everywhere, abstract.teacher),
+        teacher=None
+        if abstract.teacher is None
+        else sharding.tree_shardings(abstract.teacher, mesh),
         ema=None if abstract.ema is None else params,
         extra=jax.tree.map(lambda _: everywhere, abstract.extra),
         opt_state=optax.tree_map_params(
@@ -387,6 +396,7 @@ def finite_means(
     for offset, step_values in enumerate(values):
         for name, value in step_values.items():
             if not np.isfinite(value):
+                checkpoints.wait()
                 last = checkpoints.latest()
                 place = "there is no checkpoint yet" if last is None else f"step {last} is saved"
                 raise UserError(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jvlm import paths
@@ -69,6 +70,9 @@ def apply(
     """
     if not rules:
         return state, []
+    for rule in rules:
+        if len(rule) != 4:
+            raise UserError(f"init: {rule!r}: give (target, source, source path, ops)")
     fresh = paths.flatten(merge(state.params, state.frozen))
     sources = {"self": fresh}
     used, problems, filled = [False] * len(rules), [], {}
@@ -85,11 +89,12 @@ def apply(
             hint = did_you_mean(source_path, sources[name])
             problems.append(f"init: {name} has no {source_path} for {path}.{hint}")
             continue
-        value = _run_ops(np.asarray(sources[name][source_path]), leaf, ops)
+        value = _run_ops(_fetch(sources[name][source_path]), leaf, ops)
         if value.shape != leaf.shape:
             problems.append(f"init: {path} is {leaf.shape}, {source_path} of {name} {value.shape}")
             continue
-        filled[path] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+        value = value.astype(leaf.dtype)
+        filled[path] = jax.make_array_from_callback(leaf.shape, leaf.sharding, value.__getitem__)
     for rule, was_used in zip(rules, used):
         if not was_used:
             problems.append(
@@ -101,9 +106,8 @@ def apply(
     def update(tree: Any) -> Any:
         return paths.map_with_path(lambda path, leaf: filled.get(path, leaf), tree)
 
-    ema = None if state.ema is None else jax.tree.map(np.copy, update(state.ema))
-    if ema is not None:
-        ema = jax.device_put(ema, jax.tree.map(lambda x: x.sharding, state.ema))
+    # The average starts with the weights, in buffers of its own: both are donated to the step.
+    ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
     state = state.replace(params=update(state.params), frozen=update(state.frozen), ema=ema)
     return state, [path for path in fresh if path not in filled]
 
@@ -113,8 +117,20 @@ def _run_ops(value: np.ndarray, leaf: jax.Array, ops: Sequence[tuple]) -> np.nda
         if name not in OPS:
             raise UserError(f"init: op {name!r} is unknown.{did_you_mean(name, OPS)}")
         where = f"init op {name}"
-        value = construct(OPS[name], options, where=where, value=value, fresh=np.asarray(leaf))
+        value = construct(OPS[name], options, where=where, value=value, fresh=_fetch(leaf))
     return value
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _fetch(leaf: Any) -> np.ndarray:
+    """A leaf as a numpy array on every host, also where its pieces lie on several."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        everywhere = jax.sharding.NamedSharding(leaf.sharding.mesh, jax.sharding.PartitionSpec())
+        leaf = jax.jit(lambda x: x, out_shardings=everywhere)(leaf)
+    return np.asarray(leaf)
 
 
 def _square(length: int) -> tuple[int, int]:

@@ -29,7 +29,8 @@ machine_extra() {
 setup_environment() {
   local extras="$1" machine stamp wanted
   if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
-    if [[ ! -x .venv/bin/python ]]; then
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+      rm -rf .venv
       local python
       python="$(find_python)"
       echo "making .venv with $("$python" --version)"
@@ -38,6 +39,8 @@ setup_environment() {
     # shellcheck disable=SC1091
     source .venv/bin/activate
   fi
+  python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+    || fail "the active environment has $(python --version), jvlm needs 3.11 to 3.13: deactivate it"
   machine="$(machine_extra)"
   extras="$(echo "$extras $machine" | xargs | tr ' ' ,)"
   stamp="$(python -c 'import sys; print(sys.prefix)')/.jvlm-installed"
@@ -46,7 +49,7 @@ setup_environment() {
     echo "installing jvlm${extras:+[$extras]}"
     python -m pip install -q --disable-pip-version-check -e ".${extras:+[$extras]}" 2>&1 \
       | { grep -v '^WARNING' || true; }
-    python -c 'import jvlm' || fail "the installation failed"
+    (cd / && python -c 'import jvlm.train') || fail "the installation failed"
     echo "$wanted" >>"$stamp"
   fi
 }

@@ -14,7 +14,7 @@ if [[ "${1:-}" == --parity ]]; then
   shift
   setup_environment "test parity"
   # Fewer than these collected means that something was skipped or lost.
-  export JVLM_MIN_PARITY_TESTS=6
+  if [[ $# -eq 0 ]]; then export JVLM_MIN_PARITY_TESTS=9; fi
   exec python -m pytest -m parity "$@"
 fi
 setup_environment test

@@ -53,6 +53,7 @@ def config():
     c = config_lib.load("configs/clip/digits.py:test", ["seed=3", "optim.schedule=constant"])
     c.eval.evaluators = {"val": c.eval.evaluators.val}
     del c.eval.picture
+    c.checkpoint.update(dict(best="val/loss", best_mode="min"))
     return c
 
 

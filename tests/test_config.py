@@ -31,18 +31,16 @@ def test_every_recipe_builds_and_matches_its_golden_table(path):
     build_objective(c.objective.to_dict(), model)
     shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(8))["params"]
     flat = paths.flatten(shapes)
-    section = c.optim.to_dict()
-    section.pop("accumulate")
     trainable = paths.resolve(c.trainable, flat, what="trainable")
-    _, _, table = config_lib.construct(
+    optimizer = config_lib.construct(
         optim.make_optimizer,
-        section,
+        c.optim.to_dict(),
         where="optim",
         params=flat,
         trainable=trainable,
         steps=c.steps,
     )
-    text = parameter_table(shapes, table, sharding.make_mesh(**MESH))
+    text = parameter_table(shapes, optimizer.table, sharding.make_mesh(**MESH))
     golden = ROOT / "tests/golden" / path.replace("/", "_").replace(".py", ".txt")
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm data`: prepare, info, preview."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,29 @@ from jvlm.errors import UserError, did_you_mean
 EMBEDDED = ("digit_scenes/small", "digit_scenes/full", "digit_scenes/tiny")
 
 
-def prepare(name: str, data_dir: str | None = None) -> list[str]:
+def prepare(name: str, data_dir: str | None = None, overrides: Sequence[str] = ()) -> list[str]:
     """Makes embedded data sets, unless they are there.
 
     Args:
       name: a data set, or a config ('configs/clip/digits.py:test'): those that it reads.
-      data_dir: default TFDS's.
+      data_dir: default TFDS's, or what the config says.
+      overrides: of the config.
 
     Returns:
       their folders.
     """
     from jvlm.data.builders import digit_scenes
 
-    names = [name] if name in EMBEDDED else _named_in_config(name)
+    if name in EMBEDDED:
+        wanted = [(name, data_dir)]
+    elif name.startswith("digit_scenes"):
+        raise UserError(f"data set {name!r} is unknown.{did_you_mean(name, EMBEDDED)}")
+    else:
+        sources = _tfds_sources(to_dict(load(name, overrides)))
+        wanted = list(dict.fromkeys((s["name"], data_dir or s.get("data_dir")) for s in sources))
+    made = [(n.split("/")[1], place) for n, place in wanted if n in EMBEDDED]
     try:
-        return [str(digit_scenes.prepare(n.split("/")[1], data_dir).data_path) for n in names]
+        return [str(digit_scenes.prepare(config, place).data_path) for config, place in made]
     except OSError as error:
         raise UserError(f"data set {name}: cannot be written: {error}") from None
 
@@ -49,6 +58,8 @@ def info(name: str, data_dir: str | None = None) -> dict[str, Any]:
 
 def preview(name: str, split: str, data_dir: str | None, count: int, out: str) -> None:
     """Writes a contact sheet of a split's first images with their captions or labels."""
+    if count < 1:
+        raise UserError(f"--count {count}: show at least 1 image")
     source = TFDSSource(name, split, data_dir)
     examples = [source[index] for index in range(min(count, len(source)))]
     try:
@@ -62,12 +73,15 @@ def preview(name: str, split: str, data_dir: str | None, count: int, out: str) -
         raise UserError(f"--out {out}: cannot be written: {error}") from None
 
 
-def _named_in_config(spec: str) -> list[str]:
-    """The embedded data sets that a config reads."""
-    if ".py" not in spec:
-        raise UserError(f"data set {spec!r} cannot be made here.{did_you_mean(spec, EMBEDDED)}")
-    text = str(to_dict(load(spec)))
-    return [name for name in EMBEDDED if repr(name) in text]
+def _tfds_sources(section: Any) -> list[dict]:
+    """Every `source` of kind 'tfds' in a config."""
+    if isinstance(section, list):
+        return [source for entry in section for source in _tfds_sources(entry)]
+    if not isinstance(section, dict):
+        return []
+    if section.get("kind") == "tfds":
+        return [section]
+    return [source for entry in section.values() for source in _tfds_sources(entry)]
 
 
 def _describe(example: dict[str, Any]) -> str:

@@ -139,4 +139,8 @@ def random_resized_crop(
         if 0 < w <= width and 0 < h <= height:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             return resize(image[top : top + h, left : left + w], size, size)
-    return resize(center_crop(image, min(height, width)), size, size)
+    # No crop of that shape fits: the largest one in the middle with the nearest allowed ratio.
+    aspect = np.clip(width / height, *ratio)
+    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+    top, left = (height - h) // 2, (width - w) // 2
+    return resize(image[top : top + h, left : left + w], size, size)

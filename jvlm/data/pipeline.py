@@ -8,6 +8,9 @@ and worker processes with the same samples in the same rows.
 """
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,31 +35,23 @@ class TrainBatches:
       transform: example -> row.
       batch_size: rows of the global batch.
       seed: of order and augmentation.
-      process_index, process_count: which rows are this host's.
+      rows: which of them are this host's (`sharding.host_rows`); None is all.
     """
 
     source: Source
     transform: Transform
     batch_size: int
     seed: int
-    process_index: int = 0
-    process_count: int = 1
-
-    def __post_init__(self):
-        if self.batch_size % self.process_count:
-            raise UserError(
-                f"data.batch_size {self.batch_size} is not a multiple of {self.process_count} hosts"
-            )
+    rows: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return (1 << 62) // self.batch_size
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         """The host's rows of global batch `step`; `_bad` lists the records that were replaced."""
-        rows = self.batch_size // self.process_count
-        start = step * self.batch_size + self.process_index * rows
+        rows = range(self.batch_size) if self.rows is None else self.rows
         bad: list[str] = []
-        batch = collate([self._row(k, bad) for k in range(start, start + rows)])
+        batch = collate([self._row(step * self.batch_size + row, bad) for row in rows])
         return {**batch, _BAD: bad}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -84,7 +79,8 @@ class TrainBatches:
             # Grain's workers read absl flags; notebooks and our command line never parse them.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
-            batches = batches.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
+            options = grain.MultiprocessingOptions(workers, 2)
+            batches = batches.mp_prefetch(options, worker_init_fn=_end_with_parent)
         return BatchIterator(iter(batches), max_bad_share)
 
     def _row(self, k: int, bad: list[str]) -> dict[str, Any]:
@@ -98,6 +94,12 @@ class TrainBatches:
                 # A substitute, not a hole: later samples keep their rows.
                 index = mix(self.seed, k, attempt + 1) % size
         raise UserError(f"data: {_MAX_SUBSTITUTES} unusable records in a row, the last: {bad[-1]}")
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """Ends a worker process when its parent is gone, killed or not."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 class BatchIterator:
@@ -135,33 +137,26 @@ class BatchIterator:
 
 
 def eval_batches(
-    source: Source,
-    transform: Transform,
-    batch_size: int,
-    *,
-    process_index: int = 0,
-    process_count: int = 1,
+    source: Source, transform: Transform, batch_size: int, rows: Sequence[int] | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The whole source once, in order, this host's rows; every host gets as many batches.
+    """The whole source once, in order; every host gets its rows of as many batches.
 
     The last batch is filled up with copies of a row; `_mask` bool[B] is False on those.
 
     Raises:
       UserError: an unusable record (evaluation must not quietly leave something out).
     """
-    rows = batch_size // process_count
+    rows = range(batch_size) if rows is None else rows
     rng = np.random.default_rng(0)
     for start in range(0, len(source), batch_size):
-        start += process_index * rows
-        indices = range(start, start + rows)
         batch = []
-        for index in indices:
+        for row in rows:
+            index = min(start + row, len(source) - 1)
             try:
-                example = source[min(index, len(source) - 1)]
-                batch.append(transform(example, rng))
+                batch.append(transform(source[index], rng))
             except BadRecord as error:
                 raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
-        yield {**collate(batch), "_mask": np.array([i < len(source) for i in indices])}
+        yield {**collate(batch), "_mask": np.array([start + row < len(source) for row in rows])}
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -97,8 +97,11 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         path = self.files[index]
-        with open(path, "rb") as file:
-            return {"image": file.read(), "path": path}
+        try:
+            with open(path, "rb") as file:
+                return {"image": file.read(), "path": path}
+        except OSError as error:
+            raise images.BadRecord(f"{path}: {error.strerror}") from None
 
 
 SOURCES = {"tfds": TFDSSource, "folder": FolderSource}
@@ -129,8 +132,8 @@ def find_builder(name: str, data_dir: str | None = None):
     if not prepared:
         place = data_dir or tfds.core.constants.DATA_DIR
         raise UserError(
-            f"data set {name} is not prepared in {place}: run 'jvlm data prepare {name}', or set "
-            "data_dir"
+            f"data set {name} is not prepared in {place}: set data_dir, or prepare it (jvlm data "
+            "prepare makes digit_scenes)"
         )
     return builder
 

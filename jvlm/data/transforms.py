@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jvlm.config import construct
+from jvlm.config import check_call
 from jvlm.data import images
 from jvlm.errors import UserError, did_you_mean
 
@@ -133,11 +133,16 @@ def compose(
       UserError: unknown step or option, missing option, or a step that needs a tokenizer where
         there is none.
     """
-    chain = [_bind(name, options, tokenizer, f"{where}.{name}") for name, options in steps]
+    chain = [(name, _bind(name, options, tokenizer, f"{where}.{name}")) for name, options in steps]
 
     def apply(example: Example, rng: np.random.Generator) -> Example:
-        for step in chain:
-            example = {**example, **step(example, rng)}
+        for name, step in chain:
+            try:
+                example = {**example, **step(example, rng)}
+            except KeyError as error:
+                raise UserError(
+                    f"{where}.{name}: no {error} in the example, which has {sorted(example)}"
+                ) from None
         return {key: value for key, value in example.items() if value is not None}
 
     return apply
@@ -147,12 +152,11 @@ def _bind(name: str, options: Mapping, tokenizer: Any, where: str) -> Transform:
     if name not in TRANSFORMS:
         raise UserError(f"{where}: unknown step.{did_you_mean(name, TRANSFORMS)}")
     function = TRANSFORMS[name]
-    given = (
-        {"tokenizer": tokenizer} if "tokenizer" in inspect.signature(function).parameters else {}
-    )
-    if given and tokenizer is None:
-        raise UserError(f"{where}: the config has no tokenizer")
-    bound = functools.partial(function, **given)
-    check = lambda example, rng, **kwargs: functools.partial(bound, **kwargs)  # noqa: E731
-    check.__signature__ = inspect.signature(bound)
-    return construct(check, options, where=where, example=None, rng=None)
+    given: dict[str, Any] = {"example": None, "rng": None}
+    if "tokenizer" in inspect.signature(function).parameters:
+        if tokenizer is None:
+            raise UserError(f"{where}: the config has no tokenizer")
+        given["tokenizer"] = tokenizer
+    check_call(function, options, where=where, given=given)
+    bound = {key: value for key, value in given.items() if key not in ("example", "rng")}
+    return functools.partial(function, **bound, **options)

@@ -5,6 +5,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jvlm import sharding
 from jvlm.config import construct
 from jvlm.data import pipeline
 from jvlm.data.sources import build_source
@@ -22,7 +23,7 @@ def build_evaluators(section: Mapping, **given: Any) -> dict[str, Any]:
 
     Args:
       section: the config section. `data` has `source`, `transforms` and `batch_size`.
-      **given: `model`, `objective`, `tokenizer`, `mesh`, `process_index`, `process_count`.
+      **given: `model`, `objective`, `tokenizer`, `mesh`.
 
     Returns:
       name -> evaluator; `run(params)` gives metric name -> float.
@@ -43,18 +44,32 @@ def build_evaluators(section: Mapping, **given: Any) -> dict[str, Any]:
 
 
 class Batches:
-    """The batches of an evaluation; every iteration runs through the data set once."""
+    """The batches of an evaluation; every iteration runs through the data set once.
 
-    def __init__(
-        self, source, transforms, batch_size, tokenizer=None, process_index=0, process_count=1
-    ):
+    Attributes:
+      batch_size: rows of a global batch.
+    """
+
+    def __init__(self, source, transforms, batch_size, mesh, tokenizer=None):
+        self.batch_size = batch_size
         self._source = build_source(source, where="eval data source")
-        transform = compose(transforms, tokenizer=tokenizer, where="eval data transforms")
-        self._arguments = (self._source, transform, batch_size)
-        self._processes = {"process_index": process_index, "process_count": process_count}
+        self._transform = compose(transforms, tokenizer=tokenizer, where="eval data transforms")
+        self._rows = sharding.host_rows(mesh, batch_size)
 
     def __iter__(self):
-        return pipeline.eval_batches(*self._arguments, **self._processes)
+        return pipeline.eval_batches(self._source, self._transform, self.batch_size, self._rows)
 
     def __len__(self) -> int:
+        """Examples, not batches."""
         return len(self._source)
+
+
+def evaluate(evaluators: Mapping[str, Any], params: Any) -> dict[str, float]:
+    """Runs all evaluators on one set of parameters; metric name -> value."""
+    metrics: dict[str, float] = {}
+    for name, evaluator in evaluators.items():
+        for metric, value in evaluator.run(params).items():
+            if metric in metrics:
+                raise UserError(f"eval.evaluators.{name}: another one gives {metric} too")
+            metrics[metric] = value
+    return metrics

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What evaluators share: running a model over batches, and gathering rows on every host."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jvlm import sharding
+from jvlm.errors import UserError
 
 
 def jit_on_mesh(fn: Callable, mesh: jax.sharding.Mesh) -> Callable:
@@ -18,37 +18,69 @@ def jit_on_mesh(fn: Callable, mesh: jax.sharding.Mesh) -> Callable:
 
 
 def run_rows(
-    fn: Callable, params: Any, batches: Iterable[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh
-) -> list[tuple[Any, dict[str, np.ndarray]]]:
+    fn: Callable, params: Any, batches: Any, mesh: jax.sharding.Mesh, keep: Sequence[str]
+) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
     """Applies a compiled `fn(params, batch)` to batches, padding rows removed.
 
-    Returns:
-      one (outputs, batch) per batch, numpy, with the rows of all hosts.
+    Args:
+      fn: from `jit_on_mesh`.
+      params: nested dict.
+      batches: `evaluators.Batches`.
+      mesh: the device mesh.
+      keep: batch keys to hand on; they take the same way as the outputs, so that rows agree on
+        every host.
+
+    Yields:
+      (outputs, {key: values}) per batch, numpy, with the rows of all hosts.
     """
-    results = []
+    gather = jit_on_mesh(lambda _, batch: batch, mesh)
     for batch in batches:
-        arrays = {key: value for key, value in batch.items() if key != "_mask"}
-        out = fn(params, sharding.put_batch(arrays, mesh))
-        if jax.process_count() > 1:
-            batch = multihost_utils.process_allgather(dict(batch), tiled=True)
-        valid = batch["_mask"]
-        out = jax.tree.map(lambda x, valid=valid: x[valid], jax.device_get(out))
-        results.append((out, {key: value[valid] for key, value in batch.items()}))
-    return results
+        arrays = sharding.put_batch(batch, mesh, batches.batch_size)
+        kept = gather(None, {key: arrays[key] for key in (*keep, "_mask")})
+        del arrays["_mask"]
+        out, kept = jax.device_get((fn(params, arrays), kept))
+        valid = kept.pop("_mask")
+        yield jax.tree.map(lambda x, valid=valid: x[valid], (out, kept))
+
+
+def embed_all(
+    encode: Callable,
+    params: Any,
+    make: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    count: int,
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
+) -> np.ndarray:
+    """Embeds items that every host holds, in batches of one shape.
+
+    Args:
+      encode: compiled `fn(params, batch) -> float32[B, E]`.
+      params: nested dict.
+      make: item indices -> their batch.
+      count: items.
+      mesh: the device mesh.
+      batch_size: rows a batch, rounded up to what the devices share evenly.
+
+    Returns:
+      float32[count, E].
+    """
+    shards = sharding.batch_shards(mesh)
+    size = -(-min(batch_size, count) // shards) * shards
+    rows = []
+    for start in range(0, count, size):
+        part = np.arange(start, start + size)
+        batch = make(np.minimum(part, count - 1))
+        embeds = encode(params, sharding.put_whole_batch(batch, mesh))
+        rows.append(jax.device_get(embeds)[part < count])
+    return np.concatenate(rows)
 
 
 def embed_texts(
-    encode: Callable, params: Any, tokenizer: Any, texts: list[str], mesh: jax.sharding.Mesh
+    encode: Callable, params: Any, tokenizer: Any, texts: Sequence[str], mesh: jax.sharding.Mesh
 ) -> np.ndarray:
-    """Embeds texts in batches of 256. Returns float32[len(texts), E]."""
+    """Texts -> float32[len(texts), E]."""
+    if isinstance(texts, str) or not len(texts):
+        raise UserError("give a list of texts, at least one")
     ids, masks = tokenizer(texts)
-    size = 256
-    rows = []
-    for start in range(0, len(texts), size):
-        part = np.arange(start, start + size)
-        inside = np.minimum(part, len(texts) - 1)
-        # Every host holds all texts; it hands in its rows of the batch.
-        mine = np.array_split(inside, jax.process_count())[jax.process_index()]
-        batch = sharding.put_batch({"text": ids[mine], "text_mask": masks[mine]}, mesh)
-        rows.append(jax.device_get(encode(params, batch))[part < len(texts)])
-    return np.concatenate(rows)
+    make = lambda part: {"text": ids[part], "text_mask": masks[part]}
+    return embed_all(encode, params, make, len(texts), mesh, 256)

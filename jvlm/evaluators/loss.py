@@ -22,10 +22,12 @@ class Loss:
 
     def run(self, params) -> dict[str, float]:
         """{'val/loss': ..., 'val/<metric>': ...}."""
-        results = []
-        for batch in self._batches:
-            # A batch filled up with copies would count them as negatives.
-            if batch.pop("_mask").all() or not results:
-                results.append(self._loss(params, sharding.put_batch(batch, self._mesh)))
+        results, size = [], self._batches.batch_size
+        for index, batch in enumerate(self._batches):
+            del batch["_mask"]
+            # A batch filled up with copies would count them as negatives. Every host must decide
+            # alike, so the rule is global.
+            if (index + 1) * size <= len(self._batches) or not results:
+                results.append(self._loss(params, sharding.put_batch(batch, self._mesh, size)))
         results = jax.device_get(results)
         return {f"val/{name}": float(np.mean([r[name] for r in results])) for name in results[0]}

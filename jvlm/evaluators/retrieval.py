@@ -30,7 +30,9 @@ class Retrieval:
 
     def run(self, params) -> dict[str, float]:
         """{'retrieval/i2t_r1': ..., 'retrieval/t2i_r10': ...}."""
-        results = run_rows(self._encode, params, self._batches, self._mesh)
+        results = list(
+            run_rows(self._encode, params, self._batches, self._mesh, keep=("image_id",))
+        )
         image = np.concatenate([out[0] for out, _ in results])
         text = np.concatenate([out[1] for out, _ in results])
         image_id = np.concatenate([batch["image_id"] for _, batch in results])

@@ -6,8 +6,10 @@ import itertools
 
 import numpy as np
 
-from jvlm.errors import UserError
+from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import embed_texts, jit_on_mesh, run_rows
+
+ENSEMBLES = ("embeddings", "probabilities")
 
 
 class ZeroShot:
@@ -33,6 +35,8 @@ class ZeroShot:
         fill=None,
         ensemble="embeddings",
     ):
+        if ensemble not in ENSEMBLES:
+            raise UserError(f"ensemble {ensemble!r} is unknown.{did_you_mean(ensemble, ENSEMBLES)}")
         self._model, self._ensemble = model, ensemble
         self._tokenizer, self._batches, self._mesh = tokenizer, batches, mesh
         self._classes = list(classes)
@@ -48,7 +52,8 @@ class ZeroShot:
         )
         scale = inverse_temperature(self._model, params)
         top1, top5, count = 0, 0, 0
-        for embeds, batch in run_rows(self._image, params, self._batches, self._mesh):
+        rows = run_rows(self._image, params, self._batches, self._mesh, keep=("label",))
+        for embeds, batch in rows:
             counted = batch["label"] >= 0
             logits = class_logits(embeds[counted], prompts, scale, self._ensemble)
             ranked = np.argsort(-logits, axis=-1, kind="stable")
@@ -127,4 +132,4 @@ def class_logits(
         logits = scale * np.einsum("BE,CME->BCM", images, prompts)
         top = logits.max(-1, keepdims=True)
         return np.log(np.exp(logits - top).mean(-1)) + top[:, :, 0]
-    raise UserError(f"ensemble {ensemble!r} is unknown, choose 'embeddings' or 'probabilities'")
+    raise UserError(f"ensemble {ensemble!r} is unknown.{did_you_mean(ensemble, ENSEMBLES)}")

@@ -8,7 +8,7 @@ Shape legend, used in every docstring and einsum of the package:
 """
 
 from jvlm.layers.attention import Attention, attend
-from jvlm.layers.block import Block, BlockConfig, Context
+from jvlm.layers.block import Block, BlockConfig, Context, check_block
 from jvlm.layers.cache import KVCache
 from jvlm.layers.embed import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
 from jvlm.layers.linear import Linear
@@ -33,6 +33,7 @@ __all__ = [
     "Stack",
     "TokenEmbed",
     "attend",
+    "check_block",
     "l2_normalize",
     "resize_positions",
     "unstack",

@@ -50,12 +50,16 @@ def attend(
         raise ValueError(f"attention back end {backend!r} is unknown, choose from {BACKENDS}")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if backend == "auto":
-        backend = "cudnn" if probs_tap is None and _cudnn_fits(q) else "xla"
+        backend = "cudnn" if probs_tap is None and _cudnn_fits(q, k) else "xla"
     if backend == "cudnn":
         if probs_tap is not None:
             raise ValueError("probs_tap needs the attention back end 'xla'")
+        # cuDNN broadcasts over batch and heads, but not over T and S.
+        whole = lambda x: (
+            x if x is None else jnp.broadcast_to(x, (*x.shape[:2], q.shape[1], k.shape[1]))
+        )
         return jax.nn.dot_product_attention(
-            q, k, v, bias=bias, mask=mask, scale=scale, implementation="cudnn"
+            q, k, v, bias=whole(bias), mask=whole(mask), scale=scale, implementation="cudnn"
         )
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
@@ -75,11 +79,14 @@ def attend(
     return out if probs_tap is None else (out, probs)
 
 
-def _cudnn_fits(q: jax.Array) -> bool:
-    is_half = q.dtype in (jnp.bfloat16, jnp.float16)
-    return (
-        is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and jax.default_backend() == "gpu"
-    )
+def _cudnn_fits(q: jax.Array, k: jax.Array) -> bool:
+    """What cuDNN's fused attention takes, gradients included (jax's fused_attention_stablehlo)."""
+    head_dim, even = q.shape[-1], q.shape[1] % 2 == 0 and k.shape[1] % 2 == 0
+    if q.dtype not in (jnp.bfloat16, jnp.float16) or head_dim % 8 or head_dim > 128 or not even:
+        return False
+    if jax.default_backend() != "gpu":
+        return False
+    return float(getattr(jax.local_devices()[0], "compute_capability", 0)) >= 8.0
 
 
 class Attention(nn.Module):

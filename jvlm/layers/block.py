@@ -4,15 +4,17 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jvlm.errors import UserError, did_you_mean
 from jvlm.layers.attention import Attention
 from jvlm.layers.cache import KVCache
-from jvlm.layers.mlp import Mlp
+from jvlm.layers.mlp import ACTIVATIONS, Mlp
 from jvlm.layers.norm import Norm
 from jvlm.precision import Compute
 from jvlm.sharding import constrain
@@ -58,6 +60,27 @@ class BlockConfig:
     rope_theta: float | None = None
     dropout: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
+
+    def __post_init__(self):
+        check_block(self, "block")
+        if self.placement not in ("pre", "post", "branch"):
+            raise UserError(
+                f"block: placement {self.placement!r}: choose 'pre', 'post' or 'branch'"
+            )
+
+
+def check_block(cfg: Any, where: str) -> None:
+    """What every tower's config says of its blocks must fit together.
+
+    Args:
+      cfg: has `width`, `num_heads`, `activation` and optionally `head_dim`.
+      where: for messages.
+    """
+    if getattr(cfg, "head_dim", None) is None and cfg.width % cfg.num_heads:
+        raise UserError(f"{where}: width {cfg.width} is no multiple of num_heads {cfg.num_heads}")
+    if cfg.activation not in ACTIVATIONS:
+        hint = did_you_mean(cfg.activation, ACTIVATIONS)
+        raise UserError(f"{where}: activation {cfg.activation!r} is unknown.{hint}")
 
 
 @flax.struct.dataclass

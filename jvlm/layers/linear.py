@@ -32,7 +32,7 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [..., *in_shape] -> dtype[..., *out_shape]."""
         rank = len(self.in_shape)
-        std = self.std or 1 / math.sqrt(math.prod(self.in_shape))
+        std = 1 / math.sqrt(math.prod(self.in_shape)) if self.std is None else self.std
         init = nn.initializers.normal(std)
         kernel = read_weight(self, "kernel", init, self.in_shape + self.out_shape, self.dtype)
         contract = (tuple(range(x.ndim - rank, x.ndim)), tuple(range(rank)))

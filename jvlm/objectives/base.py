@@ -19,13 +19,11 @@ class LossOutput:
     loss: float32 scalar, the mean over the global batch.
     metrics: name -> float32 scalar.
     extra: the new `TrainState.extra`.
-    statistics: new values of parameters that are not trained by gradient (BatchNorm), by path.
     """
 
     loss: jax.Array
     metrics: dict[str, jax.Array]
     extra: Any
-    statistics: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +100,6 @@ class Objective:
             outs.loss.mean(),
             jax.tree.map(mean, outs.metrics),
             jax.tree.map(lambda x: x[-1], outs.extra),
-            jax.tree.map(mean, outs.statistics),
         )
         return out, jax.tree.map(lambda g: g / count, grads)
 

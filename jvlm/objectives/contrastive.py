@@ -45,6 +45,10 @@ class Contrastive(Objective):
         identity = batch.get("image_id")
         if self.same != "negative" and identity is None:
             raise UserError(f"objective.same={self.same!r} needs image_id in the batch")
+        if self.negatives != "global" and image.shape[0] % self.negatives:
+            raise UserError(
+                f"objective.negatives {self.negatives} does not divide {image.shape[0]} rows"
+            )
         loss, metrics = self._contrast(image, text, scale, identity)
         return LossOutput(loss, {**metrics, "scale": scale}, extra)
 

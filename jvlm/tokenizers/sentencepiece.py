@@ -76,7 +76,7 @@ class SentencePiece:
                 bos_id=-1,
                 minloglevel=2,
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].split("] ")[-1]
             raise UserError(f"tokenizer: SentencePiece cannot be trained: {reason}") from None
         return cls(model.getvalue(), max_len)

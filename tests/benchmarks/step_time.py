@@ -40,11 +40,9 @@ def main(run: Path) -> None:
     config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
     model = pretrained.load(run)
     objective = build_objective(config.objective.to_dict(), model.model)
-    section = config.optim.to_dict()
-    section.pop("accumulate")
     flat = paths.flatten(model.params)
     trainable = paths.resolve(config.trainable, flat, what="trainable")
-    tx, _, _ = optim.make_optimizer(flat, trainable, config.steps, **section)
+    tx = optim.make_optimizer(flat, trainable, config.steps, **config.optim.to_dict()).tx
     data = config.data.to_dict()
     batches = TrainBatches(
         build_source(data["source"]),

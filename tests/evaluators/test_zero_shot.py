@@ -33,11 +33,17 @@ class Tokenizer:
         return ids, np.ones_like(ids, bool)
 
 
+class Rows(list):
+    """One batch, as `evaluators.Batches` would give it."""
+
+    batch_size = 8
+
+
 def rows(classes, labels, **more):
     image = np.zeros((len(classes), 2, 2, 3), np.uint8)
     image[:, 0, 0, 0] = classes
     valid = np.ones(len(classes), bool)
-    return [{"image": image, "label": np.array(labels), "_mask": valid, **more}]
+    return Rows([{"image": image, "label": np.array(labels), "_mask": valid, **more}])
 
 
 @pytest.fixture

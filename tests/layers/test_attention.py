@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention against the formula, written out with loops; caches, groups, taps."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from jvlm.layers import Attention, KVCache, attend, masks
 from jvlm.layers.rope import rotate
@@ -65,6 +68,22 @@ def test_tap_has_the_gradient_of_the_map(qkv):
     # The output is linear in the map, and its coefficient is the value.
     want = jnp.broadcast_to(v.sum(-1).transpose(0, 2, 1)[:, [0, 0, 1, 1], None, :], tap.shape)
     np.testing.assert_allclose(jax.grad(score)(tap), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("length, fits", [(50, True), (77, False), (197, False)])
+def test_what_goes_to_cudnn(monkeypatch, length, fits):
+    """Odd lengths do not train there, and it broadcasts no mask: traced as on a GPU."""
+    device = types.SimpleNamespace(compute_capability="9.0")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    q = jnp.zeros((2, length, 4, 64), "bfloat16")
+    mask = masks.padding(jnp.ones((2, length), bool))
+    loss = lambda q: attend(q, q, q, mask=mask).astype("float32").sum()
+    used = "dot_product_attention" in str(jax.make_jaxpr(jax.grad(loss))(q))
+    assert used == fits
+    device.compute_capability = "7.5"
+    assert "cudnn" not in str(jax.make_jaxpr(lambda q: attend(q, q, q))(q))
 
 
 def test_unknown_back_end_and_tap_on_fused_are_refused(qkv):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jvlm.errors import UserError
-from jvlm.layers import Block, BlockConfig, Context, Norm, Stack, TokenEmbed, masks
+from jvlm.layers import Block, BlockConfig, Context, Norm, Stack, TokenEmbed, check_block, masks
 from jvlm.models.towers.vit import clip_std
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
@@ -51,6 +51,7 @@ class TextConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
+        check_block(self, "text")
         if self.pool not in POOLS:
             raise UserError(f"text: pool {self.pool!r} is unknown, choose from {POOLS}")
         if self.pool == "eos" and self.eos_id is None:

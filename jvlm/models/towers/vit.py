@@ -8,9 +8,10 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jvlm.errors import UserError
-from jvlm.layers import Block, BlockConfig, Context, ConvStem, Norm, PatchEmbed, Stack
+from jvlm.layers import Block, BlockConfig, Context, ConvStem, Norm, PatchEmbed, Stack, check_block
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
 
@@ -55,6 +56,9 @@ class ViTConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
+        check_block(self, "vit")
+        if any(side % self.patch_size for side in np.atleast_1d(self.image_size)):
+            raise UserError(f"vit: image_size {self.image_size} is no multiple of patch_size")
         if self.stem not in ("patch", "conv"):
             raise UserError(f"vit: stem {self.stem!r} is unknown, choose 'patch' or 'conv'")
         if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.use_cls):
