@@ -46,8 +46,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
     Raises:
       UserError: bad config, data or directory; a run of another config; a loss that is not finite.
     """
-    with contextlib.ExitStack() as closing:
-        return _train(config, Path(workdir), closing)
+    try:
+        with contextlib.ExitStack() as closing:
+            return _train(config, Path(workdir), closing)
+    except OSError as error:
+        raise UserError(f"{error.filename or workdir}: {error.strerror or error}") from error
 
 
 def _train(

@@ -13,6 +13,9 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_cpu_multi_thread_eigen=false",
+        # The tests compile far more than they run.
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
         "--xla_cpu_collective_call_terminate_timeout_seconds=600",
     )
@@ -21,6 +24,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 CACHE = pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Here too, since TFDS looks once, when it is imported.
+os.environ["TFDS_DATA_DIR"] = str(CACHE.parent / "tfds")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -30,12 +35,11 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def data_dir(tmp_path_factory):
-    """A TFDS folder with digit_scenes/tiny, which subprocesses find too."""
-    folder = tmp_path_factory.mktemp("tfds")
-    os.environ["TFDS_DATA_DIR"] = str(folder)  # Before TFDS is imported: it looks once.
+def data_dir():
+    """The TFDS folder, with digit_scenes/tiny in it; subprocesses find it too."""
     from jvlm.data.builders import digit_scenes
 
+    folder = pathlib.Path(os.environ["TFDS_DATA_DIR"])
     digit_scenes.prepare("tiny", folder)
     return folder
 

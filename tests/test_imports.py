@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "paths": {"errors"},
     "config": {"errors"},
-    "precision": {"errors"},
+    "precision": {"errors", "paths"},
     "sharding": {"errors", "paths"},
     "layers": {"errors", "precision", "sharding"},
     "models": {"errors", "precision", "sharding", "layers", "config"},
@@ -30,13 +30,13 @@ MAY_IMPORT = {
     "evaluators": {"errors", "config", "data", "metrics", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "distributed": {"errors"},
-    "logs": {"paths", "sharding"},
+    "logs": {"paths", "sharding", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
         *("data", "tokenizers", "evaluators"),
     },
-    "report": {"config", "data", "pretrained"},
+    "report": {"errors", "config", "data", "pretrained"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))
 

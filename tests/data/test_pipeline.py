@@ -197,12 +197,12 @@ def test_meanings_get_numbers_of_their_own():
     assert len(numbers) == len(meanings) and min(numbers) >= 0
 
 
-def test_configs_build_their_pipelines(config, data_dir):
+def test_configs_build_their_pipelines(config, tmp_path):
     from jvlm.tokenizers import build_tokenizer
 
     assert config_lib.to_dict(config)["data"]["batch_size"] == 16
     source = build_source(config.data.source)
     texts = (text for i in range(len(source)) for text in source[i]["captions"])
-    tokenizer = build_tokenizer(config.tokenizer.to_dict(), data_dir / "tokenizer", texts)
+    tokenizer = build_tokenizer(config.tokenizer.to_dict(), tmp_path / "tokenizer", texts)
     row = compose(config.data.transforms, tokenizer=tokenizer)(source[0], np.random.default_rng(0))
     assert row["image"].shape == (48, 48, 3) and row["text"].shape == (18,)
