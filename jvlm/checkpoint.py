@@ -12,6 +12,7 @@ Restoring takes an abstract state, so a checkpoint goes onto any mesh and any nu
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.state import TrainState, merge
 
 _POLICY = ocp.checkpoint_managers
+
+# Orbax warns at every save between two evaluations that it was given no metrics.
+logging.getLogger("absl").addFilter(lambda line: "tracked_metric" not in line.getMessage())
 
 
 class Checkpoints:
