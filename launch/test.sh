@@ -20,4 +20,4 @@ fi
 setup_environment test
 ruff check .
 ruff format --check .
-exec python -m pytest -n 2 -m "not parity" "$@"
+exec python -m pytest -n 2 --dist loadgroup -m "not parity" "$@"

@@ -61,6 +61,15 @@ def config():
     return c
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share an expensive fixture go to one worker, so that it is made once."""
+    for item in items:
+        for fixture in ("finished", "trained"):
+            if fixture in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(fixture))
+
+
 def pytest_collection_finish(session):
     """CI says how many parity tests there must be, so that none is lost without a word."""
     least = int(os.environ.get("JVLM_MIN_PARITY_TESTS", 0))

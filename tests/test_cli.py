@@ -18,7 +18,7 @@ from jvlm.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, data_dir):
+def trained(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("run")
     jvlm.train(jvlm.load_config("configs/clip/digits.py:test"), workdir)
     return workdir
@@ -53,37 +53,37 @@ def call(monkeypatch, capsys):
     return run
 
 
-def test_classify(call, run, pictures):
+def test_classify(call, trained, pictures):
     images = [pictures / "0.png", pictures / "1.png"]
     labels = ["a red five", "a blue three", "a red eight"]
-    status, out, _ = call("classify", *images, "--labels", *labels, "--model", run, "--json")
+    status, out, _ = call("classify", *images, "--labels", *labels, "--model", trained, "--json")
     assert status == 0
     results = json.loads(out)
     assert [r["image"] for r in results] == [str(path) for path in images]
     for result in results:
         np.testing.assert_allclose(sum(result["probabilities"].values()), 1, atol=1e-5)
-    status, out, _ = call("classify", images[0], "--labels", *labels, "--model", run)
+    status, out, _ = call("classify", images[0], "--labels", *labels, "--model", trained)
     assert status == 0 and out.count("%") == 3
     # The same numbers as the library's.
-    want = jvlm.load(run).classify(images, labels)
+    want = jvlm.load(trained).classify(images, labels)
     np.testing.assert_allclose(
         [[r["probabilities"][label] for label in labels] for r in results], want, atol=1e-6
     )
 
 
-def test_search(call, run, pictures):
-    args = ("search", "a red five", "--images", pictures, "--model", run)
+def test_search(call, trained, pictures):
+    args = ("search", "a red five", "--images", pictures, "--model", trained)
     status, out, _ = call(*args, "--top", 3, "--json")
     assert status == 0
     found = json.loads(out)
-    model = jvlm.load(run)
+    model = jvlm.load(trained)
     files = sorted(str(path) for path in pictures.glob("*.png"))
     scores = model.embed_images(files) @ model.embed_texts(["a red five"])[0]
     assert [f["image"] for f in found] == [files[i] for i in np.argsort(-scores)[:3]]
 
 
-def test_evaluate(call, run):
-    status, out, _ = call("evaluate", "--workdir", run, "--json")
+def test_evaluate(call, trained):
+    status, out, _ = call("evaluate", "--workdir", trained, "--json")
     assert status == 0 and "zero_shot/top1" in json.loads(out)
 
 
@@ -130,16 +130,19 @@ def test_bad_input_is_one_line(call, tmp_path, monkeypatch, arguments, message):
     assert err.count("\n") == 1, err
 
 
-def test_bad_images_and_runs(call, run, pictures):
+def test_bad_images_and_runs(call, trained, pictures):
     (pictures / "bad.png").write_text("not an image")
-    labels = ("--labels", "a", "b", "--model", run)
+    labels = ("--labels", "a", "b", "--model", trained)
     for arguments, message in (
         (("classify", pictures / "bad.png", *labels), "bad.png: not a readable image"),
         (("classify", pictures / "none.png", *labels), "none.png: No such file"),
         (("classify", pictures / "0.png", *labels, "--template", "x"), "put {} where"),
-        (("search", "x", "--images", "/nowhere", "--model", run), "/nowhere: no such folder"),
-        (("evaluate", "--workdir", run, "--step", "3"), "no checkpoint of step 3, only of [2, 4]"),
-        (("evaluate", "--workdir", run, "--step", "last"), "a number, best or latest"),
+        (("search", "x", "--images", "/nowhere", "--model", trained), "/nowhere: no such folder"),
+        (
+            ("evaluate", "--workdir", trained, "--step", "3"),
+            "no checkpoint of step 3, only of [2, 4]",
+        ),
+        (("evaluate", "--workdir", trained, "--step", "last"), "a number, best or latest"),
     ):
         status, _, err = call(*arguments)
         assert status == 2 and message in err and err.count("\n") == 1, err
