@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What evaluators share: running a model over batches, and gathering rows on every host."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def run_rows(
     Yields:
       (outputs, {key: values}) per batch, numpy, with the rows of all hosts.
     """
-    gather = jit_on_mesh(lambda _, batch: batch, mesh)
+    gather = _gatherer(mesh)
     for batch in batches:
         arrays = sharding.put_batch(batch, mesh, batches.batch_size)
         kept = gather(None, {key: arrays[key] for key in (*keep, "_mask")})
@@ -41,6 +42,12 @@ def run_rows(
         out, kept = jax.device_get((fn(params, arrays), kept))
         valid = kept.pop("_mask")
         yield jax.tree.map(lambda x, valid=valid: x[valid], (out, kept))
+
+
+@functools.cache
+def _gatherer(mesh: jax.sharding.Mesh) -> Callable:
+    """`jit_on_mesh` of the identity on batches; compiled once, not per evaluation."""
+    return jit_on_mesh(lambda _, batch: batch, mesh)
 
 
 def embed_all(
