@@ -39,6 +39,7 @@ setuptools.setup(
         "absl-py",
         "array_record>=0.8; sys_platform == 'linux'",
         "chex",
+        "ftfy>=6.3",
         "grain>=0.2.18",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
         "ml_collections>=1.1",
@@ -46,11 +47,15 @@ setuptools.setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pillow>=11",
+        "pyarrow>=18",
+        "regex",
+        "safetensors>=0.5",
         "scikit-learn",
         "sentencepiece>=0.2.1",
         "simplejpeg>=1.8",
         "tensorboardX",
         "tensorflow-datasets>=4.9.10",
+        "tokenizers>=0.21",
         "tqdm",
     ],
     extras_require={
