@@ -122,19 +122,42 @@ def check_call(target: Callable, section: Mapping, *, where: str, given: Iterabl
 
 
 def replace(cls: type, base: Any, fields: Mapping, *, where: str) -> Any:
-    """A config dataclass: `base` (or none) with `fields` changed, nested dataclasses included."""
+    """A config dataclass: `base` (or none) with `fields` changed, nested dataclasses included.
+
+    Where a field may hold one of several dataclasses, its section's `kind` says which (their class
+    attribute of that name); by default the base's own, or the first.
+    """
     hints = typing.get_type_hints(cls)
     check_keys(fields, list(hints), where=where)
     values = {}
     for name, value in fields.items():
-        nested = _dataclass_of(hints[name])
-        if nested and isinstance(value, Mapping):
+        options = _dataclasses_of(hints[name])
+        if options and isinstance(value, Mapping):
             inner = getattr(base, name) if base is not None else None
+            value = dict(value)
+            nested = type(inner) if type(inner) in options else options[0]
+            if "kind" in value and len(options) > 1:
+                kinds = {option.kind: option for option in options}
+                kind = value.pop("kind")
+                if kind not in kinds:
+                    hint = did_you_mean(kind, kinds)
+                    raise UserError(f"{where}.{name}.kind {kind!r} is unknown.{hint}")
+                nested = kinds[kind]
+            inner = inner if type(inner) is nested else None
             value = replace(nested, inner, value, where=f"{where}.{name}")
         values[name] = tuple(value) if isinstance(value, list) else value
     if base is not None:
         return dataclasses.replace(base, **values)
     return construct(cls, values, where=where)
+
+
+def from_dataclass(config: Any) -> dict[str, Any]:
+    """The section from which `replace` makes a config dataclass anew."""
+    section = {"kind": config.kind} if hasattr(config, "kind") else {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        section[field.name] = from_dataclass(value) if dataclasses.is_dataclass(value) else value
+    return section
 
 
 def to_dict(config: Any) -> Any:
@@ -209,6 +232,6 @@ def _parse(key: str, text: str, old: Any) -> Any:
     return value
 
 
-def _dataclass_of(hint: Any) -> type | None:
+def _dataclasses_of(hint: Any) -> list[type]:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((o for o in options if dataclasses.is_dataclass(o)), None)
+    return [option for option in options if dataclasses.is_dataclass(option)]

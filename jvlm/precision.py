@@ -63,6 +63,14 @@ def read_weight(
     return value if dtype is None else value.astype(dtype)
 
 
+def is_statistic(path: str) -> bool:
+    """Whether a leaf is a running mean or variance of a `BatchNorm`.
+
+    Those get no gradient, no decay and no optimizer slot, and are always float32.
+    """
+    return path.rpartition("/")[2] in ("mean", "var")
+
+
 def is_matmul_weight(path: str) -> bool:
     """Whether a leaf only ever enters a matmul or a lookup, in compute dtype.
 

@@ -46,11 +46,13 @@ PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r".*mlp/(up|gate)/bias", ("mlp",)),
     (r".*mlp/down/kernel", ("mlp", "embed")),
     (r".*token/embedding", ("vocab", "embed")),
-    (r".*(patch|conv\d)/kernel", (None, None, None, "embed")),
+    (r".*(patch|conv(\d|_shortcut))/kernel", (None, None, None, "embed")),
+    (r".*pool/attn_(q|k|v)/kernel", ("embed", "heads", None)),
+    (r".*pool/attn_(q|k|v)/bias", ("heads", None)),
     (r".*proj/kernel", ("embed", None)),
-    (r".*(cls|pos)", (None, None)),
-    (r"logit_scale", ()),
-    (r".*(scale|bias)", (None,)),
+    (r".*(cls|pos|type|query)", (None, None)),
+    (r"logit_(scale|bias)", ()),
+    (r".*(scale|bias|mean|var)", (None,)),
 )
 
 

@@ -13,12 +13,13 @@ from jvlm.layers.cache import KVCache
 from jvlm.layers.embed import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
 from jvlm.layers.linear import Linear
 from jvlm.layers.mlp import ACTIVATIONS, Mlp
-from jvlm.layers.norm import Norm, l2_normalize
+from jvlm.layers.norm import BatchNorm, Norm, l2_normalize
 from jvlm.layers.stack import REMAT_POLICIES, Stack, unstack
 
 __all__ = [
     "ACTIVATIONS",
     "Attention",
+    "BatchNorm",
     "Block",
     "BlockConfig",
     "Context",

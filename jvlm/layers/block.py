@@ -128,7 +128,7 @@ class Block(nn.Module):
 
         def attention(name, memory_width=None, **inputs):
             def branch(h):
-                y, kv = self._attention(name, memory_width)(
+                y, kv = make_attention(self.cfg, self.compute, name, memory_width)(
                     h, cache=None if cache is None else cache[name], slot=ctx.slot, **inputs
                 )
                 if new_cache is not None:
@@ -143,43 +143,13 @@ class Block(nn.Module):
             other = {"memory": ctx.memory, "mask": ctx.memory_mask}
             cross = attention("cross_attn", self.cfg.memory_width, **other)
             x = self._residual("cross_norm", x, cross)
-        return self._residual("norm2", x, self._mlp()), new_cache
+        return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache
 
     def dummy_inputs(self) -> tuple[jax.Array, None, Context]:
         """The smallest arguments that touch every parameter, for initialisation."""
         width = self.cfg.memory_width
         memory = None if width is None else jnp.zeros((1, 1, width))
         return jnp.zeros((1, 1, self.cfg.width)), None, Context(memory=memory)
-
-    def _attention(self, name: str, memory_width: int | None) -> Attention:
-        cfg = self.cfg
-        return Attention(
-            cfg.width,
-            cfg.num_heads,
-            cfg.num_kv_heads or cfg.num_heads,
-            cfg.head_dim or cfg.width // cfg.num_heads,
-            memory_width=memory_width,
-            qkv_bias=cfg.qkv_bias,
-            out_bias=cfg.out_bias,
-            rope_theta=None if memory_width else cfg.rope_theta,
-            std=cfg.std[:2],
-            dtype=self.compute.dtype,
-            backend=self.compute.attention,
-            name=name,
-        )
-
-    def _mlp(self) -> Mlp:
-        cfg = self.cfg
-        return Mlp(
-            cfg.width,
-            cfg.mlp_dim,
-            cfg.activation,
-            gated=cfg.gated,
-            use_bias=cfg.mlp_bias,
-            std=cfg.std[2:],
-            dtype=self.compute.dtype,
-            name="mlp",
-        )
 
     def _residual(self, norm_name: str, x: jax.Array, branch: Callable) -> jax.Array:
         norm = Norm(self.cfg.norm_eps, self.cfg.norm, self.compute.dtype, name=norm_name)
@@ -189,3 +159,37 @@ class Block(nn.Module):
             y = nn.Dropout(self.cfg.dropout)(y, deterministic=not self.has_rng("dropout"))
         x = x + norm(y) if placement == "branch" else x + y
         return constrain(norm(x) if placement == "post" else x, "batch", None, None)
+
+
+def make_attention(
+    cfg: BlockConfig, compute: Compute, name: str, memory_width: int | None = None
+) -> Attention:
+    """The attention of a block, or one like it outside of a block."""
+    return Attention(
+        cfg.width,
+        cfg.num_heads,
+        cfg.num_kv_heads or cfg.num_heads,
+        cfg.head_dim or cfg.width // cfg.num_heads,
+        memory_width=memory_width,
+        qkv_bias=cfg.qkv_bias,
+        out_bias=cfg.out_bias,
+        rope_theta=None if memory_width else cfg.rope_theta,
+        std=cfg.std[:2],
+        dtype=compute.dtype,
+        backend=compute.attention,
+        name=name,
+    )
+
+
+def make_mlp(cfg: BlockConfig, compute: Compute) -> Mlp:
+    """The mlp of a block, or one like it outside of a block."""
+    return Mlp(
+        cfg.width,
+        cfg.mlp_dim,
+        cfg.activation,
+        gated=cfg.gated,
+        use_bias=cfg.mlp_bias,
+        std=cfg.std[2:],
+        dtype=compute.dtype,
+        name="mlp",
+    )

@@ -3,6 +3,7 @@
 """From pixels and token ids to vectors."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -45,18 +46,21 @@ class PatchEmbed(nn.Module):
 
 
 class Conv(nn.Module):
-    """A square convolution without bias, 'same' padding.
+    """A square convolution without bias.
 
     Attributes:
       kernel_size, stride: in pixels.
       features: output channels.
       dtype: compute dtype.
+      pad: pixels of zeros on every side; default 'same' as XLA places it, which is uneven where
+        the stride is even.
     """
 
     kernel_size: int
     stride: int
     features: int
     dtype: str = "float32"
+    pad: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -65,18 +69,20 @@ class Conv(nn.Module):
         shape = (size, size, channels, self.features)
         init = nn.initializers.normal(math.sqrt(2 / math.prod(shape[:3])))
         kernel = read_weight(self, "kernel", init, shape, self.dtype)
-        x = x.astype(self.dtype)
+        x, strides = x.astype(self.dtype), (self.stride, self.stride)
+        pads = [(self.pad, self.pad)] * 2
+        if self.pad is None:
+            pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), strides, "SAME")
         if channels < 8:
             # Three channels starve a convolution on every back end: gather each window's values
             # and multiply once (on a CPU 5x faster forward, 3x backward).
-            return _windows(x, size, self.stride) @ kernel.reshape(-1, self.features)
-        strides, dims = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=dims)
+            return _windows(x, size, self.stride, pads) @ kernel.reshape(-1, self.features)
+        dims = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=dims)
 
 
-def _windows(x: jax.Array, size: int, stride: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H', W', size * size * C], 'same' padding as XLA places it."""
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+def _windows(x: jax.Array, size: int, stride: int, pads: Sequence[tuple[int, int]]) -> jax.Array:
+    """[B, H, W, C] -> [B, H', W', size * size * C]."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = (-(-side // stride) * stride for side in x.shape[1:3])
     shifts = [

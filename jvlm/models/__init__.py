@@ -8,10 +8,15 @@ import flax.linen as nn
 
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
-from jvlm.models import clip
+from jvlm.models import chinese_clip, clip, siglip
 from jvlm.precision import Compute
 
-MODELS = {"clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS)}
+# Name -> module, its config class, published sizes.
+MODELS = {
+    "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
+    "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),
+    "siglip": (clip.CLIP, clip.CLIPConfig, siglip.VARIANTS),
+}
 
 
 def build_model(section: Mapping, compute: Compute = Compute()) -> nn.Module:

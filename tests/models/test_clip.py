@@ -10,11 +10,18 @@ import pytest
 from jvlm import paths, sharding
 from jvlm.errors import UserError
 from jvlm.layers.image import CLIP_MEAN, CLIP_STD, normalize_image
-from jvlm.models import build_model, clip
+from jvlm.models import build_model, chinese_clip, clip, siglip
 from jvlm.models.towers.text_transformer import TextConfig, TextTransformer
+from jvlm.precision import is_statistic
 
-# openai/CLIP's notebook (B/32) and open_clip's docs/model_profile.csv, in millions.
+# openai/CLIP's notebook (B/32), open_clip's docs/model_profile.csv and, in whole millions,
+# Chinese-CLIP's README; running statistics do not count.
 COUNTS = {
+    "RN50": 102.01,
+    "RN101": 119.69,
+    "RN50x4": 178.3,
+    "RN50x16": 290.98,
+    "RN50x64": 623.26,
     "ViT-B/32": 151.28,
     "ViT-B/16": 149.62,
     "ViT-L/14": 427.62,
@@ -24,22 +31,55 @@ COUNTS = {
     "ViT-bigG/14": 2539.57,
 }
 
+SIGLIP_COUNTS = {
+    "B/16": 203.16,
+    "B/16-256": 203.2,
+    "B/16-384": 203.45,
+    "B/16-512": 203.79,
+    "L/16-256": 652.15,
+    "L/16-384": 652.48,
+    "So400m/14": 877.36,
+    "So400m/14-384": 877.96,
+}
+CHINESE_COUNTS = {
+    "RN50": 77,
+    "ViT-B/16": 188,
+    "ViT-L/14": 406,
+    "ViT-L/14@336": 407,
+    "ViT-H/14": 958,
+}
+
 
 def shapes(model):
     return jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(8))["params"]
 
 
+def millions(name, variant, digits):
+    params = paths.flatten(shapes(build_model({"name": name, "variant": variant})))
+    weights = {path: leaf for path, leaf in params.items() if not is_statistic(path)}
+    return round(paths.count(weights) / 1e6, digits)
+
+
 @pytest.mark.parametrize("variant", clip.VARIANTS)
 def test_published_sizes(variant):
-    params = shapes(build_model({"name": "clip", "variant": variant}))
-    assert round(paths.count(params) / 1e6, 2) == COUNTS[variant.removesuffix("-quickgelu")]
+    assert millions("clip", variant, 2) == COUNTS[variant.removesuffix("-quickgelu")]
+
+
+@pytest.mark.parametrize("variant", siglip.VARIANTS)
+def test_published_sizes_of_siglip(variant):
+    assert millions("siglip", variant, 2) == SIGLIP_COUNTS[variant]
+
+
+@pytest.mark.parametrize("variant", chinese_clip.VARIANTS)
+def test_published_sizes_of_chinese_clip(variant):
+    assert millions("chinese_clip", variant, None) == CHINESE_COUNTS[variant]
 
 
 def test_b32_to_the_last_parameter():
     assert paths.count(shapes(build_model({"name": "clip", "variant": "ViT-B/32"}))) == 151_277_313
 
 
-@pytest.mark.parametrize("variant", ["ViT-B/16", "ViT-H/14"])
+@pytest.mark.parametrize("variant", ["ViT-B/16", "ViT-H/14", "RN50"])
 def test_every_parameter_can_be_sharded(variant):
     params = shapes(build_model({"name": "clip", "variant": variant}))
     mesh = sharding.make_mesh(2, 2, 2)

@@ -30,6 +30,8 @@ class TextConfig:
       norm_eps: epsilon of every norm.
       causal: tokens see only what precedes them, and padding is not masked (CLIP); otherwise
         tokens see all tokens that `text_mask` allows.
+      see_padding: tokens that are not causal see padding too (SigLIP, whose texts are always
+        padded to `max_len`).
       pool: 'argmax' takes the token with the greatest id (OpenAI: end-of-text is the last entry
         of the vocabulary); 'eos' the first token equal to `eos_id`; 'last' the last position;
         'mean' the mean over `text_mask`.
@@ -46,9 +48,12 @@ class TextConfig:
     activation: str = "gelu"
     norm_eps: float = 1e-5
     causal: bool = True
+    see_padding: bool = False
     pool: str = "argmax"
     eos_id: int | None = None
     dropout: float = 0.0
+
+    kind = "transformer"
 
     def __post_init__(self):
         check_block(self, "text")
@@ -56,6 +61,11 @@ class TextConfig:
             raise UserError(f"text: pool {self.pool!r} is unknown, choose from {POOLS}")
         if self.pool == "eos" and self.eos_id is None:
             raise UserError("text: pool 'eos' needs eos_id")
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `TextOutput.pooled`."""
+        return self.width
 
 
 @flax.struct.dataclass
@@ -109,7 +119,10 @@ class TextTransformer(nn.Module):
             text_mask = jnp.ones(text.shape, bool)
         x = self.token(text)
         x = constrain(x + self.pos[:length].astype(x.dtype), "batch", None, None)
-        mask = masks.causal(length, length) if cfg.causal else masks.padding(text_mask)
+        if cfg.causal:
+            mask = masks.causal(length, length)
+        else:
+            mask = None if cfg.see_padding else masks.padding(text_mask)
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         x, _ = self.stack(self.blocks, x, None, Context(mask=mask), dropout_rng)
         x = self.final_norm(x)

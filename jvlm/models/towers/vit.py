@@ -12,8 +12,11 @@ import numpy as np
 
 from jvlm.errors import UserError
 from jvlm.layers import Block, BlockConfig, Context, ConvStem, Norm, PatchEmbed, Stack, check_block
+from jvlm.layers.block import make_attention, make_mlp
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
+
+POOLS = ("cls", "mean", "map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,11 @@ class ViTConfig:
       patch_bias: the patch embedding has a bias.
       use_cls: a class token is prepended.
       pre_norm: a norm between embedding and blocks (CLIP's `ln_pre`).
-      pool: 'cls' or 'mean', what `ViTOutput.pooled` is made of.
+      pool: what `ViTOutput.pooled` is made of: 'cls', 'mean', or 'map', attention from a learned
+        query (SigLIP, big_vision's MAPHead).
       norm_tokens: the final norm covers all tokens (ALBEF, BLIP); else the pooled one (CLIP).
+      patch_dropout: share of the patches that a training forward leaves out (FLIP,
+        arXiv:2212.00794); on exactly when a `dropout` rng is given.
       dropout: rate on residual branches.
     """
 
@@ -53,20 +59,32 @@ class ViTConfig:
     pre_norm: bool = True
     pool: str = "cls"
     norm_tokens: bool = False
+    patch_dropout: float = 0.0
     dropout: float = 0.0
+
+    kind = "vit"
 
     def __post_init__(self):
         check_block(self, "vit")
-        if any(side % self.patch_size for side in np.atleast_1d(self.image_size)):
-            raise UserError(f"vit: image_size {self.image_size} is no multiple of patch_size")
+        # SigLIP has 384 px and patches of 14: what fills no patch is left out, on purpose there.
+        if any(side < self.patch_size for side in np.atleast_1d(self.image_size)):
+            raise UserError(f"vit: image_size {self.image_size} is less than a patch")
         if self.stem not in ("patch", "conv"):
             raise UserError(f"vit: stem {self.stem!r} is unknown, choose 'patch' or 'conv'")
-        if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.use_cls):
-            raise UserError(f"vit: pool {self.pool!r} needs use_cls=True, or choose 'mean'")
+        if self.pool not in POOLS:
+            raise UserError(f"vit: pool {self.pool!r} is unknown, choose from {POOLS}")
+        if self.pool == "cls" and not self.use_cls:
+            raise UserError("vit: pool 'cls' needs use_cls=True, or choose 'mean' or 'map'")
+        if self.pool == "map" and not self.norm_tokens:
+            raise UserError("vit: pool 'map' attends to normed tokens: set norm_tokens=True")
+        if not 0 <= self.patch_dropout < 1:
+            raise UserError(f"vit: patch_dropout {self.patch_dropout} is no share below 1")
         if self.stem == "conv" and self.patch_size & (self.patch_size - 1):
             raise UserError(
                 f"vit: a convolutional stem needs a power of two, not {self.patch_size}"
             )
+        if self.stem == "conv" and any(s % self.patch_size for s in np.atleast_1d(self.image_size)):
+            raise UserError(f"vit: image_size {self.image_size} is no multiple of patch_size")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -74,6 +92,11 @@ class ViTConfig:
         size = self.image_size
         height, width = (size, size) if isinstance(size, int) else size
         return height // self.patch_size, width // self.patch_size
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `ViTOutput.pooled`."""
+        return self.width
 
 
 @flax.struct.dataclass
@@ -110,6 +133,8 @@ class ViT(nn.Module):
         self.stack = Stack(Block(block_config(cfg), self.compute, parent=None), cfg.depth)
         self.blocks = self.stack.declare(self, "blocks")
         self.final_norm = Norm(cfg.norm_eps, dtype=dtype)
+        if cfg.pool == "map":
+            self.pool = AttentionPool(block_config(cfg), self.compute)
 
     def __call__(self, image: jax.Array) -> ViTOutput:
         """Encodes normalised images.
@@ -128,18 +153,59 @@ class ViT(nn.Module):
                 f"image_size {cfg.image_size}: resize them"
             )
         x = x.reshape(x.shape[0], -1, cfg.width)
+        dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
+        pos = self.pos.astype(x.dtype)
+        x = x + pos[int(cfg.use_cls) :]
+        if cfg.patch_dropout and dropout_rng is not None:
+            x = drop_patches(x, cfg.patch_dropout, jax.random.fold_in(dropout_rng, cfg.depth))
         if cfg.use_cls:
-            cls = jnp.broadcast_to(self.cls.astype(x.dtype), (x.shape[0], 1, cfg.width))
+            cls = self.cls.astype(x.dtype) + pos[:1]
+            cls = jnp.broadcast_to(cls, (x.shape[0], 1, cfg.width))
             x = jnp.concatenate([cls, x], axis=1)
-        x = constrain(x + self.pos.astype(x.dtype), "batch", None, None)
+        x = constrain(x, "batch", None, None)
         if cfg.pre_norm:
             x = self.pre_norm(x)
-        dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         x, _ = self.stack(self.blocks, x, None, Context(), dropout_rng)
         if cfg.norm_tokens:
             x = self.final_norm(x)
-        pooled = x[:, 0] if cfg.pool == "cls" else x.mean(axis=1)
+        if cfg.pool == "map":
+            pooled = self.pool(x)
+        else:
+            pooled = x[:, 0] if cfg.pool == "cls" else x.mean(axis=1)
         return ViTOutput(x, pooled if cfg.norm_tokens else self.final_norm(pooled))
+
+
+class AttentionPool(nn.Module):
+    """Attention from one learned query to all tokens, then a residual mlp.
+
+    Attributes:
+      cfg: shape of its attention, norm and mlp.
+      compute: how it is run.
+    """
+
+    cfg: BlockConfig
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, S, D] -> [B, D]."""
+        init = nn.initializers.xavier_uniform()
+        query = read_weight(self, "query", init, (1, self.cfg.width), self.compute.dtype)
+        query = jnp.broadcast_to(query, (x.shape[0], 1, self.cfg.width))
+        attention = make_attention(self.cfg, self.compute, "attn", memory_width=self.cfg.width)
+        pooled, _ = attention(query, x)
+        norm = Norm(self.cfg.norm_eps, dtype=self.compute.dtype, name="norm")
+        return (pooled + make_mlp(self.cfg, self.compute)(norm(pooled)))[:, 0]
+
+
+def drop_patches(x: jax.Array, share: float, rng: jax.Array) -> jax.Array:
+    """Keeps a random 1 - share of the patches of every image (at least one), in random order.
+
+    x [B, P, D] -> [B, max(1, int(P * (1 - share))), D].
+    """
+    keep = max(1, int(x.shape[1] * (1 - share)))
+    order = jnp.argsort(jax.random.uniform(rng, x.shape[:2]), axis=1)[:, :keep]
+    return jnp.take_along_axis(x, order[:, :, None], axis=1)
 
 
 def block_config(cfg: ViTConfig) -> BlockConfig:

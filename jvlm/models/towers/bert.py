@@ -1,0 +1,127 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""BERT (arXiv:1810.04805): the text tower of Chinese-CLIP.
+
+Embeddings and block shape stand on their own, so that towers which put cross-attention into some
+of the blocks (ALBEF, BLIP, the Q-Former) are made of the same pieces.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+
+from jvlm.errors import UserError
+from jvlm.layers import Block, BlockConfig, Context, Norm, Stack, TokenEmbed, check_block, masks
+from jvlm.models.towers.text_transformer import TextOutput
+from jvlm.precision import Compute, read_weight
+from jvlm.sharding import constrain
+
+STD = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Shape of a BERT.
+
+    Attributes:
+      vocab_size: V.
+      max_len: number of positions.
+      width, depth, num_heads, mlp_dim: as usual.
+      activation: a key of `layers.ACTIVATIONS`.
+      norm_eps: epsilon of every norm.
+      num_types: rows of the token type table; single texts have type 0.
+      pad_id: ids equal to it are padding where a batch has no `text_mask`.
+      dropout: rate on the embeddings and on residual branches.
+    """
+
+    vocab_size: int
+    max_len: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    activation: str = "gelu"
+    norm_eps: float = 1e-12
+    num_types: int = 2
+    pad_id: int = 0
+    dropout: float = 0.0
+
+    kind = "bert"
+
+    def __post_init__(self):
+        check_block(self, "bert")
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `TextOutput.pooled`."""
+        return self.width
+
+
+class BertEmbed(nn.Module):
+    """Sum of token, position and type vectors, normed.
+
+    Attributes:
+      cfg: shape.
+      dtype: compute dtype.
+    """
+
+    cfg: BertConfig
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, text: jax.Array) -> jax.Array:
+        """text int32[B, T] -> dtype[B, T, D]."""
+        cfg, length = self.cfg, text.shape[1]
+        if length > cfg.max_len:
+            raise UserError(
+                f"bert: {length} tokens, the model has {cfg.max_len} positions: truncate"
+            )
+        init = nn.initializers.normal(STD)
+        x = TokenEmbed(cfg.vocab_size, cfg.width, STD, self.dtype, name="token")(text)
+        pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
+        types = read_weight(self, "type", init, (cfg.num_types, cfg.width))
+        x = x + (pos[:length] + types[0]).astype(x.dtype)
+        x = constrain(Norm(cfg.norm_eps, dtype=self.dtype, name="norm")(x), "batch", None, None)
+        return nn.Dropout(cfg.dropout)(x, deterministic=not self.has_rng("dropout"))
+
+
+class Bert(nn.Module):
+    """Embeddings and post-norm blocks; the pooled vector is the last state of [CLS]."""
+
+    cfg: BertConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        cfg = self.cfg
+        self.embed = BertEmbed(cfg, self.compute.dtype)
+        self.stack = Stack(Block(block_config(cfg), self.compute, parent=None), cfg.depth)
+        self.blocks = self.stack.declare(self, "blocks")
+
+    def __call__(self, text: jax.Array, text_mask: jax.Array | None = None) -> TextOutput:
+        """Encodes token ids.
+
+        Args:
+          text: int32[B, T], [CLS] first.
+          text_mask: bool[B, T], True on tokens; default `text != pad_id`.
+        """
+        if text_mask is None:
+            text_mask = text != self.cfg.pad_id
+        dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
+        ctx = Context(mask=masks.padding(text_mask))
+        x, _ = self.stack(self.blocks, self.embed(text), None, ctx, dropout_rng)
+        return TextOutput(x, x[:, 0])
+
+
+def block_config(cfg: BertConfig) -> BlockConfig:
+    """The block of a BERT."""
+    return BlockConfig(
+        cfg.width,
+        cfg.num_heads,
+        cfg.mlp_dim,
+        cfg.activation,
+        cfg.norm_eps,
+        placement="post",
+        dropout=cfg.dropout,
+        std=(STD,) * 4,
+    )
