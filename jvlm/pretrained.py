@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm.load`: a model with its weights, its processor and its task methods."""
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+import orbax.checkpoint as ocp
 
-from jvlm import paths, sharding
+from jvlm import __version__, convert, paths, sharding
 from jvlm.checkpoint import Checkpoints
-from jvlm.config import construct
+from jvlm.config import construct, from_dataclass
 from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import compose
@@ -29,23 +32,30 @@ from jvlm.evaluators.zero_shot import (
     inverse_temperature,
     prompt_embeddings,
 )
-from jvlm.models import build_model
+from jvlm.layers import resize_positions
+from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
 from jvlm.state import split
-from jvlm.tokenizers import TOKENIZERS
+from jvlm.tokenizers import Tokenizer, load_tokenizer
+
+SAVED, SAVED_FORMAT = "jvlm.json", 1
+NO_TOKENIZER = (
+    "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
+    "load(tokenizer=...)"
+)
 
 
 class Processor:
     """Images and texts to a batch, as the model was trained.
 
-    Args:
-      steps: the config's `preprocess`, image transforms.
+    Attributes:
+      steps: the config's `preprocess`, image transforms; None where a checkpoint does not say.
       tokenizer: or None.
     """
 
-    def __init__(self, steps: Sequence, tokenizer: Any):
-        self.tokenizer = tokenizer
-        self._transform = compose(steps, where="preprocess")
+    def __init__(self, steps: Sequence | None, tokenizer: Tokenizer | None):
+        self.steps, self.tokenizer = steps, tokenizer
+        self._transform = None if steps is None else compose(steps, where="preprocess")
 
     def __call__(self, images: Sequence | None = None, text: Sequence[str] | None = None) -> dict:
         """Makes a numpy batch.
@@ -60,13 +70,19 @@ class Processor:
         """
         batch = {}
         if images is not None:
+            if self._transform is None:
+                raise UserError(
+                    "the checkpoint does not say how images are resized: put its "
+                    "preprocessor_config.json beside it"
+                )
             rng = np.random.default_rng(0)
             rows = [self._transform({"image": images_lib.to_array(i)}, rng) for i in images]
             batch.update(collate(rows))
         if text is not None:
-            if self.tokenizer is None or isinstance(text, str):
-                reason = "no tokenizer" if self.tokenizer is None else "text: give a list of str"
-                raise UserError(f"processor: {reason}")
+            if self.tokenizer is None:
+                raise UserError(NO_TOKENIZER)
+            if isinstance(text, str):
+                raise UserError("processor: text: give a list of str")
             batch["text"], batch["text_mask"] = self.tokenizer(text)
         return batch
 
@@ -78,16 +94,26 @@ class Pretrained:
     Attributes:
       model: Linen module; `model.apply({'params': params}, batch)`.
       params: nested dict.
-      config: of the run.
       processor: images and texts -> batch.
       mesh: where it lives.
+      name: key of `models.MODELS`.
+      run: the config of the run that it comes from, or None.
+      antialias: kind of position resize that its code does for another image size, see
+        `layers.resize_positions`.
     """
 
     model: nn.Module
     params: dict
-    config: ml_collections.ConfigDict
     processor: Processor
     mesh: jax.sharding.Mesh
+    name: str
+    run: ml_collections.ConfigDict | None = None
+    antialias: bool = False
+
+    @property
+    def config(self) -> Any:
+        """The model's config, a frozen dataclass."""
+        return self.model.cfg
 
     def embed_images(self, images: Sequence) -> np.ndarray:
         """Images (paths, Pillow images or arrays) -> float32[B, E], unit norm."""
@@ -99,9 +125,11 @@ class Pretrained:
                 self._encoders[0], self.params, make, len(images), self.mesh, batch_size=64
             )
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Strings -> float32[B, E], unit norm."""
         tokenizer = self.processor.tokenizer
+        if tokenizer is None:
+            raise UserError(NO_TOKENIZER)
         with jax.set_mesh(self.mesh):
             return embed_texts(self._encoders[1], self.params, tokenizer, texts, self.mesh)
 
@@ -125,10 +153,56 @@ class Pretrained:
           float32[B, C].
         """
         prompts = expand_templates(templates, fill or {})
-        embeds = prompt_embeddings(self.embed_texts, list(labels), prompts)
+        embeds = prompt_embeddings(self.embed_text, list(labels), prompts)
         scale = inverse_temperature(self.model, self.params)
         logits = class_logits(self.embed_images(images), embeds, scale, ensemble)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.
+
+        Raises:
+          UserError: the folder exists and is not empty, or cannot be written.
+        """
+        tokenizer = self.processor.tokenizer
+        with _new_folder(path) as part, ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(part.absolute() / "params", self.params)
+            if tokenizer is not None:
+                tokenizer.save(part / "tokenizer")
+            content = {
+                "format": SAVED_FORMAT,
+                "model": {"name": self.name, **from_dataclass(self.config)},
+                "compute": dataclasses.asdict(self.model.compute),
+                "preprocess": self.processor.steps,
+                "antialias": self.antialias,
+                "jvlm": __version__,
+            }
+            (part / SAVED).write_text(json.dumps(content, indent=1))
+
+    def export(self, path: str | Path, format: str = "hf", dtype: str = "float32") -> None:
+        """Writes the model in a published format.
+
+        Args:
+          path: a folder, new or empty.
+          format: 'hf', which transformers loads (CLIP, Chinese-CLIP or SigLIP, as the model is),
+            or 'open_clip'.
+          dtype: of the tensors: float32, float16 or bfloat16.
+
+        Raises:
+          UserError: the format has no such model, by what differs; or the folder.
+        """
+        with _new_folder(path) as part:
+            convert.export(
+                part,
+                format,
+                self.name,
+                self.config,
+                self.params,
+                self.processor.steps,
+                dtype,
+            )
+            if self.processor.tokenizer is not None:
+                self.processor.tokenizer.export(part)
 
     @functools.cached_property
     def _encoders(self):
@@ -141,48 +215,171 @@ def load(
     step: int | str = "best",
     mesh: jax.sharding.Mesh | None = None,
     dtype: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    family: str | None = None,
+    variant: str | None = None,
+    config: Mapping | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Pretrained:
     """Loads a model for use.
 
     Args:
-      path: a jvlm run directory.
-      step: a checkpoint's step, 'best' (by the run's metric) or 'latest'.
+      path: a run directory, what `Pretrained.save` wrote, or a published checkpoint: a folder of
+        transformers or open_clip, a file of OpenAI's CLIP or of cn_clip.
+      step: of a run: a checkpoint's step, 'best' (by the run's metric) or 'latest'.
       mesh: default one device.
-      dtype: of weights and compute; default as trained, float32 weights.
+      dtype: of matmul weights and compute; default as trained, or float32.
+      image_size: another side in pixels, or (height, width), than trained with; positions are
+        interpolated as the checkpoint's own code does it.
+      family, variant, config: of a pickled file that does not tell what it is, see
+        `convert.open_published`.
+      tokenizer: in place of the checkpoint's.
 
     Raises:
-      UserError: not a run, no complete checkpoint, no such step.
+      UserError: not a checkpoint, an incomplete or damaged one, weights that contradict their
+        config; one line that names the file and all that does not fit.
     """
     path = Path(path)
-    if not (path / "config.json").is_file():
-        raise UserError(f"{path}: not a jvlm run (no config.json)")
-    config = ml_collections.ConfigDict(json.loads((path / "config.json").read_text()))
     mesh = mesh or sharding.make_mesh(devices=jax.devices()[:1])
-    compute = construct(Compute, config.compute, where="compute")
-    if dtype is not None:
-        compute = dataclasses.replace(compute, dtype=dtype)
-    model = build_model(config.model.to_dict(), compute)
+    with jax.set_mesh(mesh):
+        if (path / SAVED).is_file():
+            m = _load_saved(path, mesh, dtype)
+        elif convert.is_published(path):
+            m = _load_published(path, mesh, dtype, family, variant, config)
+        elif (path / "config.json").is_file():
+            m = _load_run(path, step, mesh, dtype)
+        else:
+            reason = "no checkpoint in it" if path.is_dir() else "no such file or folder"
+            raise UserError(f"{path}: {reason} (jvlm.load tells what it reads)")
+        if tokenizer is not None:
+            m.processor.tokenizer = tokenizer
+        return m if image_size is None else _resize(m, image_size)
+
+
+def _load_run(
+    path: Path, step: int | str, mesh: jax.sharding.Mesh, dtype: str | None
+) -> Pretrained:
+    config = ml_collections.ConfigDict(json.loads((path / "config.json").read_text()))
+    model = build_model(config.model.to_dict(), _compute(config.compute, dtype))
     tokenizer = None
     if config.tokenizer:
         if not (path / "tokenizer").is_dir():
             raise UserError(f"{path}: the run's tokenizer/ is missing: copy runs whole")
-        tokenizer = TOKENIZERS[config.tokenizer.kind].load(path / "tokenizer")
+        tokenizer = load_tokenizer(path / "tokenizer")
+    shapes = abstract_params(model, mesh)
+    trainable = paths.resolve(config.trainable, paths.flatten(shapes), what="trainable")
+    keeping = {k: config.checkpoint[k] for k in ("best", "best_mode") if k in config.checkpoint}
+    checkpoints = Checkpoints(path, read_only=True, **keeping)
+    step = choose_step(checkpoints, step, path)
+    params, frozen = split(shapes, trainable)
+    frozen = _with_dtype(frozen, config.compute.dtype)
+    params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
+    checkpoints.close()
+    if dtype is not None:
+        params = cast_weights(params, dtype)
+    processor = Processor(config.preprocess, tokenizer)
+    return Pretrained(model, params, processor, mesh, config.model.name, config)
 
-    with jax.set_mesh(mesh):
-        shapes = abstract_params(model, mesh)
-        trainable = paths.resolve(config.trainable, paths.flatten(shapes), what="trainable")
-        keeping = {k: config.checkpoint[k] for k in ("best", "best_mode") if k in config.checkpoint}
-        checkpoints = Checkpoints(path, read_only=True, **keeping)
-        step = choose_step(checkpoints, step, path)
-        params, frozen = split(shapes, trainable)
-        frozen = paths.map_with_path(
-            lambda p, s: s.update(dtype=config.compute.dtype) if is_matmul_weight(p) else s, frozen
-        )
-        params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
-        checkpoints.close()
-        if dtype is not None:
-            params = cast_weights(params, dtype)
-    return Pretrained(model, params, config, Processor(config.preprocess, tokenizer), mesh)
+
+def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretrained:
+    saved = convert.read_json(path / SAVED)
+    if saved.get("format") != SAVED_FORMAT:
+        raise UserError(f"{path / SAVED}: format {saved.get('format')}, this jvlm reads 1")
+    model = build_model(saved["model"], _compute(saved["compute"], dtype))
+    tokenizer = None
+    if (path / "tokenizer").is_dir():
+        tokenizer = load_tokenizer(path / "tokenizer")
+    abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
+    if not (path / "params").is_dir():
+        raise UserError(f"{path}: its params/ is missing: copy models whole")
+    with ocp.StandardCheckpointer() as checkpointer:
+        params = checkpointer.restore(path.absolute() / "params", abstract)
+    processor = Processor(saved["preprocess"], tokenizer)
+    name = saved["model"]["name"]
+    return Pretrained(model, params, processor, mesh, name, antialias=saved["antialias"])
+
+
+def _load_published(
+    path: Path,
+    mesh: jax.sharding.Mesh,
+    dtype: str | None,
+    family: str | None,
+    variant: str | None,
+    config: Mapping | None,
+) -> Pretrained:
+    published = convert.open_published(path, family, variant, config)
+    model = MODELS[published.model][0](published.config, _compute({}, dtype))
+    abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
+    params = convert.load(published, abstract)
+    tokenizer = convert.find_tokenizer(published)
+    processor = Processor(published.preprocess, tokenizer)
+    return Pretrained(
+        model, params, processor, mesh, published.model, antialias=published.antialias
+    )
+
+
+def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
+    """The model for another image size."""
+    size = tuple(int(side) for side in np.broadcast_to(image_size, 2))
+    old = tuple(int(side) for side in np.broadcast_to(m.config.vision.image_size, 2))
+    if size == old:
+        return m
+    vision = dataclasses.replace(
+        m.config.vision, image_size=size if size[0] != size[1] else size[0]
+    )
+    cfg = dataclasses.replace(m.config, vision=vision)
+    tower = m.params["vision"]
+    owner = tower if "pos" in tower else tower["pool"]
+    pos = resize_positions(owner["pos"], m.config.vision.grid, vision.grid, antialias=m.antialias)
+    owner = {**owner, "pos": jax.device_put(pos, sharding.replicated(m.mesh))}
+    tower = owner if "pos" in tower else {**tower, "pool": owner}
+    steps = m.processor.steps
+    if steps is not None:
+        ratio = [new / was for new, was in zip(size, old)]
+        scales = {"size": max(ratio), "height": ratio[0], "width": ratio[1]}
+        steps = [
+            (name, {k: round(v * scales[k]) if k in scales else v for k, v in options.items()})
+            for name, options in steps
+        ]
+    return dataclasses.replace(
+        m,
+        model=m.model.clone(cfg=cfg),
+        params={**m.params, "vision": tower},
+        processor=Processor(steps, m.processor.tokenizer),
+    )
+
+
+def _compute(section: Mapping, dtype: str | None) -> Compute:
+    compute = construct(Compute, section, where="compute")
+    return compute if dtype is None else dataclasses.replace(compute, dtype=dtype)
+
+
+def _with_dtype(abstract: Mapping, dtype: str) -> dict:
+    """Matmul weights as they are stored to be computed in `dtype`."""
+    return paths.map_with_path(
+        lambda path, leaf: leaf.update(dtype=dtype) if is_matmul_weight(path) else leaf, abstract
+    )
+
+
+@contextlib.contextmanager
+def _new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder beside `path` that becomes it when all has been written, and is gone if not."""
+    path = Path(path)
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists: take another path, or remove it")
+        part = path.with_name(path.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            if path.exists():
+                path.rmdir()
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def choose_step(checkpoints: Checkpoints, step: int | str, path: Path) -> int:

@@ -3,13 +3,14 @@
 """Image files and pixels on the host: uint8[H, W, 3] in, uint8[H, W, 3] out."""
 
 import io
+import math
 import os
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from jvlm.errors import UserError
+from jvlm.errors import UserError, did_you_mean
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -63,27 +64,56 @@ def to_array(image: "np.ndarray | Image.Image | str | os.PathLike") -> np.ndarra
     return image
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bicubic resize with antialiasing, as Pillow does it (and every official pipeline)."""
+def resize(image: np.ndarray, height: int, width: int, resample: str = "bicubic") -> np.ndarray:
+    """Resizes with antialiasing, as Pillow does it (and every official pipeline).
+
+    Args:
+      image: uint8[H, W, 3].
+      height, width: in pixels.
+      resample: Pillow's name of a filter in lower case.
+    """
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    if resample.upper() not in Image.Resampling.__members__:
+        hint = did_you_mean(resample, map(str.lower, Image.Resampling.__members__))
+        raise UserError(f"resample {resample!r} is unknown.{hint}")
+    filter_ = Image.Resampling[resample.upper()]
+    return np.asarray(Image.fromarray(image).resize((width, height), filter_))
 
 
-def resize_shortest(image: np.ndarray, size: int) -> np.ndarray:
+def resize_shortest(image: np.ndarray, size: int, resample: str = "bicubic") -> np.ndarray:
     """Resizes so that the shorter side is `size`; the longer one is cut down to an integer."""
     height, width = image.shape[:2]
     if height <= width:
-        return resize(image, size, int(size * width / height))
-    return resize(image, int(size * height / width), size)
+        return resize(image, size, int(size * width / height), resample)
+    return resize(image, int(size * height / width), size, resample)
 
 
-def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Cuts the middle size x size pixels."""
-    height, width = image.shape[:2]
-    # Rounded as torchvision rounds: half to even.
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return image[top : top + size, left : left + size]
+def resize_cover(
+    image: np.ndarray, height: int, width: int, resample: str = "bicubic"
+) -> np.ndarray:
+    """Resizes, ratio kept, so that height x width just fits in (timm's ResizeKeepRatio)."""
+    ratio = min(image.shape[0] / height, image.shape[1] / width)
+    return resize(image, *(round(side / ratio) for side in image.shape[:2]), resample)
+
+
+def center_crop(
+    image: np.ndarray, height: int, width: int | None = None, rounding: str = "even"
+) -> np.ndarray:
+    """Cuts the middle; `width` is `height` by default.
+
+    Args:
+      image: uint8[H, W, 3].
+      height, width: in pixels.
+      rounding: where the border is an odd number of pixels, the half goes 'even' (torchvision,
+        open_clip) or 'down' (transformers).
+    """
+    if rounding not in ("even", "down"):
+        raise UserError(f"rounding {rounding!r} is unknown, choose 'even' or 'down'")
+    half = round if rounding == "even" else math.floor
+    width = height if width is None else width
+    top, left = half((image.shape[0] - height) / 2), half((image.shape[1] - width) / 2)
+    return image[top : top + height, left : left + width]
 
 
 def affine(

@@ -74,6 +74,34 @@ def resize_square(example, rng, *, size: int, key: str = "image") -> Example:
     return {key: images.resize(example[key], size, size)}
 
 
+def resize_shortest(
+    example, rng, *, size: int, resample: str = "bicubic", key: str = "image"
+) -> Example:
+    """Shorter side to `size`."""
+    return {key: images.resize_shortest(example[key], size, resample)}
+
+
+def resize_cover(
+    example, rng, *, height: int, width: int, resample: str = "bicubic", key: str = "image"
+) -> Example:
+    """Ratio kept, so that height x width just fits in."""
+    return {key: images.resize_cover(example[key], height, width, resample)}
+
+
+def resize(
+    example, rng, *, height: int, width: int, resample: str = "bicubic", key: str = "image"
+) -> Example:
+    """Straight to height x width."""
+    return {key: images.resize(example[key], height, width, resample)}
+
+
+def center_crop(
+    example, rng, *, height: int, width: int, rounding: str = "even", key: str = "image"
+) -> Example:
+    """The middle height x width."""
+    return {key: images.center_crop(example[key], height, width, rounding)}
+
+
 def choose(example, rng, *, key: str, out: str) -> Example:
     """One of several, at random: an image's captions."""
     options = example[key]
@@ -110,6 +138,7 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 
 
 TRANSFORMS: dict[str, Callable] = {
+    "center_crop": center_crop,
     "choose": choose,
     "decode_image": decode_image,
     "first": first,
@@ -118,7 +147,10 @@ TRANSFORMS: dict[str, Callable] = {
     "random_affine": random_affine,
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
+    "resize": resize,
     "resize_center_crop": resize_center_crop,
+    "resize_cover": resize_cover,
+    "resize_shortest": resize_shortest,
     "resize_square": resize_square,
     "tokenize": tokenize,
 }

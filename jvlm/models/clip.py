@@ -34,7 +34,8 @@ class CLIPConfig:
       embed_dim: E.
       vision_proj, text_proj: from a tower's pooled vector into the shared space: 'linear' (no
         bias), 'affine', or 'none', where the tower's width is E (SigLIP's images).
-      image_mean, image_std: per channel, of pixels in [0, 1]; used for uint8 images.
+      image_mean, image_std: per channel, of pixels in [0, 1]; used for uint8 images. None in a
+        checkpoint that does not say.
       logit_scale_init: natural log of the initial inverse temperature.
       logit_bias_init: initial bias of the logits (SigLIP); None for a model without.
     """
@@ -44,8 +45,8 @@ class CLIPConfig:
     embed_dim: int
     vision_proj: str = "linear"
     text_proj: str = "linear"
-    image_mean: tuple[float, float, float] = CLIP_MEAN
-    image_std: tuple[float, float, float] = CLIP_STD
+    image_mean: tuple[float, float, float] | None = CLIP_MEAN
+    image_std: tuple[float, float, float] | None = CLIP_STD
     logit_scale_init: float = math.log(1 / 0.07)
     logit_bias_init: float | None = None
 

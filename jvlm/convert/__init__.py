@@ -1,0 +1,25 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Published checkpoints, in and out: one engine, one table per family, `published` tells which."""
+
+from jvlm.convert.export import export
+from jvlm.convert.files import read_json
+from jvlm.convert.published import (
+    HF_FAMILIES,
+    Published,
+    find_tokenizer,
+    is_published,
+    load,
+    open_published,
+)
+
+__all__ = [
+    "HF_FAMILIES",
+    "Published",
+    "export",
+    "find_tokenizer",
+    "is_published",
+    "load",
+    "open_published",
+    "read_json",
+]

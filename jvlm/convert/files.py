@@ -1,0 +1,266 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors of published checkpoints, one by one: safetensors, and pickled files through torch.
+
+safetensors files are read with `pread` and not mapped: mapped pages count as this process's memory
+on some platforms and stay as long as anything refers to them; a read buffer is gone when its
+tensor is placed.
+"""
+
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import ml_dtypes
+import numpy as np
+
+from jvlm.errors import UserError
+
+# https://github.com/huggingface/safetensors, "Format".
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+class Tensors(Protocol):
+    """The tensors of a checkpoint.
+
+    Attributes:
+      name: what messages call it.
+      shapes: key -> shape.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+        """Reads a tensor, or the i-th of n equal parts of its first axis."""
+        ...
+
+
+class _Entry(NamedTuple):
+    """Where a tensor lies."""
+
+    file: int
+    dtype: type
+    offset: int
+
+
+class Safetensors:
+    """One or several .safetensors files. See `Tensors`.
+
+    Args:
+      paths: the files.
+
+    Raises:
+      UserError: a missing, truncated or damaged file; a tensor that lies in two.
+    """
+
+    def __init__(self, paths: list[Path]):
+        self.name = str(paths[0]) if len(paths) == 1 else str(paths[0].parent)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._files = [_open(path) for path in paths]
+        for index, path in enumerate(paths):
+            for key, (shape, dtype, offset) in _header(path, self._files[index]).items():
+                if key in self.shapes:
+                    raise UserError(f"{path}: {key} lies in another file of {self.name} too")
+                self.shapes[key] = shape
+                self._entries[key] = _Entry(index, dtype, offset)
+
+    def __del__(self):
+        for file in self.__dict__.get("_files", ()):
+            os.close(file)
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+        shape, entry = self.shapes[key], self._entries[key]
+        index, count = part
+        if shape and count > 1:
+            shape = (shape[0] // count, *shape[1:])
+        array = np.empty(shape, entry.dtype)
+        buffer = memoryview(array.reshape(-1).view(np.uint8))
+        done, start = 0, entry.offset + index * array.nbytes
+        while done < array.nbytes:
+            read = os.preadv(self._files[entry.file], [buffer[done:]], start + done)
+            if not read:
+                raise UserError(f"{self.name}: ends within {key}: fetch it again")
+            done += read
+        return array
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _header(path: Path, file: int) -> dict[str, tuple[tuple[int, ...], type, int]]:
+    """Key -> (shape, dtype, offset in the file)."""
+    size = os.fstat(file).st_size
+    start = os.pread(file, 8, 0)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if 8 + length > size:
+        raise UserError(f"{path}: {size} bytes, less than its header: fetch it again")
+    try:
+        header = json.loads(os.pread(file, length, 8))
+    except ValueError:
+        raise UserError(f"{path}: not a safetensors file") from None
+    header.pop("__metadata__", None)
+    entries, end = {}, 8 + length
+    for key, info in header.items():
+        if info["dtype"] not in DTYPES:
+            raise UserError(f"{path}: {key} is {info['dtype']}, which jvlm does not read")
+        shape, dtype = tuple(info["shape"]), DTYPES[info["dtype"]]
+        begin, stop = info["data_offsets"]
+        if stop - begin != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise UserError(f"{path}: the header contradicts itself about {key}")
+        entries[key] = (shape, dtype, 8 + length + begin)
+        end = max(end, 8 + length + stop)
+    if end > size:
+        raise UserError(f"{path}: {size} bytes of {end}, it is truncated: fetch it again")
+    return entries
+
+
+class Pickled:
+    """A file of torch: a pickled state dict, or a TorchScript archive. See `Tensors`.
+
+    Args:
+      path: .pt, .pth or .bin.
+      prefix: taken from the keys that have it ('module.' of distributed training).
+    """
+
+    def __init__(self, path: Path, prefix: str = "module."):
+        self.name = str(path)
+        state = _torch_state(path)
+        tensors = {k.removeprefix(prefix): v for k, v in state.items() if hasattr(v, "detach")}
+        self._tensors = tensors
+        self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+        tensor, (index, count) = self._tensors[key].detach(), part
+        if count > 1:
+            tensor = tensor.chunk(count)[index]
+        if str(tensor.dtype) == "torch.bfloat16":  # numpy has none: its bits.
+            import torch
+
+            return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.numpy()
+
+
+def _torch_state(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path} is a pickled file, which needs torch to be read: pip install torch "
+            "(or take the safetensors files of the model)"
+        ) from None
+    try:
+        if is_torchscript(path):
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+        # Mapped: a tensor's bytes are read when it is. Tensors only, no code from the pickle.
+        is_zip = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # torch raises half a dozen kinds.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: cannot be read by torch: {reason}") from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    return state
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive (OpenAI's are)."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def find_tensors(folder: Path, stem: str = "model", pickled: str = "pytorch_model") -> Tensors:
+    """The weights in a published folder: safetensors, whole or in shards, before pickled ones.
+
+    Args:
+      folder: the checkpoint.
+      stem, pickled: file names without suffix.
+
+    Raises:
+      UserError: no weights, or a shard that the index names is missing.
+    """
+    names = (f"{stem}.safetensors", f"{stem}.safetensors.index.json", f"{pickled}.bin")
+    whole, index, pickle = (folder / name for name in names)
+    if whole.is_file():
+        return Safetensors([whole])
+    if index.is_file():
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing or not shards:
+            raise UserError(f"{index} names {', '.join(missing) or 'no files'}, not in the folder")
+        return Safetensors([folder / name for name in shards])
+    if pickle.is_file():
+        return Pickled(pickle)
+    if (folder / f"{pickled}.bin.index.json").is_file():
+        raise UserError(f"{folder}: pickled weights in shards: convert them to safetensors")
+    raise UserError(f"{folder}: no weights ({', '.join(names)})")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      UserError: missing, damaged, or no object; names the file.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return value
+
+
+def write_safetensors(
+    path: Path, tensors: Iterable[tuple[str, tuple[int, ...], Callable]], dtype: Any
+) -> None:
+    """Writes a .safetensors file, one tensor in memory at a time.
+
+    Args:
+      path: the file.
+      tensors: (key, shape, function that makes the array), all of one dtype.
+      dtype: numpy's.
+    """
+    name = next(name for name, known in DTYPES.items() if known == dtype)
+    tensors, size = list(tensors), np.dtype(dtype).itemsize
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for key, shape, _ in tensors:
+        end = offset + math.prod(shape) * size
+        header[key] = {"dtype": name, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # Tensors begin at a multiple of eight bytes.
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, make in tensors:
+            file.write(memoryview(make().reshape(-1).view(np.uint8)))

@@ -1,0 +1,259 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a published checkpoint is: its family, config, preprocessing and table.
+
+a folder of transformers    config.json, model.safetensors, preprocessor_config.json, ...
+a folder of open_clip       open_clip_config.json, open_clip_model.safetensors, ...
+a file of OpenAI's CLIP     a TorchScript archive, .pt
+a file of cn_clip           a pickled state dict, .pt
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jvlm.config import replace
+from jvlm.convert import chinese_clip, clip, engine, siglip
+from jvlm.convert.engine import Rule
+from jvlm.convert.files import (
+    Pickled,
+    Safetensors,
+    Tensors,
+    find_tensors,
+    is_torchscript,
+    read_json,
+)
+from jvlm.convert.hf import preprocess_from_hf
+from jvlm.errors import UserError, did_you_mean
+from jvlm.models import MODELS
+from jvlm.models.clip import CLIPConfig
+from jvlm.models.towers.bert import BertConfig
+from jvlm.tokenizers import Tokenizer, from_checkpoint
+
+
+class HFFamily(NamedTuple):
+    """A model type of transformers.
+
+    Attributes:
+      rules, skip: the table, and keys that hold nothing.
+      from_hf, to_hf: config.json to our config, and back.
+      processor: class of the image processor.
+    """
+
+    rules: tuple[Rule, ...]
+    skip: tuple[str, ...]
+    from_hf: Callable[[Mapping[str, Any]], CLIPConfig]
+    to_hf: Callable[[CLIPConfig], dict[str, Any]]
+    processor: str
+
+
+# config.json's `model_type`, which is also jvlm's name of the model.
+HF_FAMILIES: dict[str, HFFamily] = {
+    name: HFFamily(table.HF_RULES, table.HF_SKIP, table.config_from_hf, table.config_to_hf, kind)
+    for name, table, kind in (
+        ("chinese_clip", chinese_clip, "ChineseCLIPImageProcessor"),
+        ("clip", clip, "CLIPImageProcessor"),
+        ("siglip", siglip, "SiglipImageProcessor"),
+    )
+}
+FAMILIES = (*HF_FAMILIES, "open_clip")
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
+    "bpe_simple_vocab_16e6.txt.gz",
+)
+CHINESE_LENGTH = 52
+
+
+@dataclasses.dataclass
+class Published:
+    """An opened checkpoint: everything but the numbers has been read.
+
+    Attributes:
+      model: key of `models.MODELS`.
+      config: the model's.
+      tensors, rules, skip: what `engine.load` needs.
+      preprocess: image transforms; None where the checkpoint does not say.
+      folder: where its tokenizer files lie.
+      code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai' or 'cn_clip'.
+      antialias: kind of position resize that its code does for another image size.
+    """
+
+    model: str
+    config: CLIPConfig
+    tensors: Tensors
+    rules: tuple[Rule, ...]
+    skip: tuple[str, ...]
+    preprocess: tuple | None
+    folder: Path
+    code: str
+    antialias: bool
+
+
+def open_published(
+    path: str | Path, family: str | None = None, variant: str | None = None, fields: Any = None
+) -> Published:
+    """Finds out what a checkpoint is.
+
+    Args:
+      path: see the top of the file.
+      family: what a pickled file is, where it does not tell: one of `FAMILIES`.
+      variant: its size, a key of the model's VARIANTS; default from the weights.
+      fields: config fields that override what was found, nested as the config is.
+
+    Raises:
+      UserError: no checkpoint, an unknown kind, or a config that jvlm cannot express.
+    """
+    path = Path(path)
+    if family is not None and family not in FAMILIES:
+        raise UserError(f"family {family!r} is unknown.{did_you_mean(family, FAMILIES)}")
+    if path.is_dir():
+        published = _open_folder(path)
+    elif path.is_file():
+        published = _open_file(path, family, variant)
+    else:
+        raise UserError(f"{path}: no such file or folder")
+    if fields:
+        published.config = replace(CLIPConfig, published.config, fields, where="config")
+    return published
+
+
+def load(published: Published, abstract: Mapping) -> dict:
+    """Reads the weights; see `engine.load`."""
+    return engine.load(published.tensors, published.rules, published.skip, abstract)
+
+
+def find_tokenizer(published: Published) -> Tokenizer | None:
+    """The tokenizer whose files lie beside the weights; None where there are none."""
+    if not any((published.folder / name).is_file() for name in VOCABULARIES):
+        return None
+    text = published.config.text
+    # BERTs have more positions than the texts that they were trained with.
+    max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
+    return from_checkpoint(published.folder, max_len=max_len, family=published.code)
+
+
+def is_published(path: Path) -> bool:
+    """Whether a path looks like a published checkpoint (as opposed to a run of jvlm)."""
+    if path.is_file():
+        return True
+    has = lambda name: (path / name).is_file()
+    return has("open_clip_config.json") or (has("config.json") and _model_type(path) is not None)
+
+
+def _model_type(folder: Path) -> str | None:
+    return read_json(folder / "config.json").get("model_type")
+
+
+def _open_folder(folder: Path) -> Published:
+    has = lambda name: (folder / name).is_file()
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    # LAION's folders hold both forms; open_clip's alone counts where transformers' has no weights.
+    if has("open_clip_config.json") and not (
+        has("config.json") and any(has(name) for name in weights)
+    ):
+        return _open_open_clip(folder)
+    if not has("config.json"):
+        raise UserError(f"{folder}: no config.json and no open_clip_config.json")
+    kind = _model_type(folder)
+    if kind not in HF_FAMILIES:
+        known = ", ".join(HF_FAMILIES)
+        raise UserError(f"{folder}/config.json: model_type {kind!r}; jvlm reads {known}")
+    family = HF_FAMILIES[kind]
+    cfg = _parse(folder / "config.json", family.from_hf)
+    preprocess = None
+    if has("preprocessor_config.json"):
+        preprocess, moments = preprocess_from_hf(read_json(folder / "preprocessor_config.json"))
+        cfg = dataclasses.replace(cfg, **moments)
+    else:
+        cfg = dataclasses.replace(cfg, image_mean=None, image_std=None)
+    tensors = find_tensors(folder)
+    return Published(kind, cfg, tensors, family.rules, family.skip, preprocess, folder, "hf", False)
+
+
+def _open_open_clip(folder: Path) -> Published:
+    config = read_json(folder / "open_clip_config.json")
+    cfg = _parse(
+        folder / "open_clip_config.json", lambda c: clip.config_from_open_clip(c["model_cfg"])
+    )
+    pre = config.get("preprocess_cfg") or {}
+    for key in ("mean", "std"):
+        if key in pre:
+            cfg = dataclasses.replace(cfg, **{f"image_{key}": tuple(pre[key])})
+    tensors = find_tensors(folder, "open_clip_model", "open_clip_pytorch_model")
+    return _openai_form(tensors, cfg, folder, _open_clip_steps(cfg, pre), "open_clip")
+
+
+def _openai_form(
+    tensors: Tensors, cfg: CLIPConfig, folder: Path, steps: tuple, code: str
+) -> Published:
+    prefix = "text." if "text.token_embedding.weight" in tensors.shapes else ""
+    rules, antialias = clip.openai_rules(cfg, prefix), code == "open_clip"
+    return Published("clip", cfg, tensors, rules, clip.OPENAI_SKIP, steps, folder, code, antialias)
+
+
+def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
+    """open_clip transform.py `image_transform_v2` for evaluation."""
+    size, mode = cfg.vision.image_size, preprocess.get("resize_mode", "shortest")
+    filter_ = preprocess.get("interpolation", "bicubic")
+    options = {} if filter_ == "bicubic" else {"resample": filter_}
+    height, width = (size, size) if isinstance(size, int) else size
+    square = dict(height=height, width=width)
+    if mode == "squash":
+        return (("resize", dict(**square, **options)),)
+    if mode == "shortest" and height == width:
+        return (("resize_shortest", dict(size=height, **options)), ("center_crop", square))
+    if mode == "shortest":
+        return (("resize_cover", dict(**square, **options)), ("center_crop", square))
+    raise UserError(f"open_clip_config.json: resize_mode {mode!r} is unknown")
+
+
+def _open_file(path: Path, family: str | None, variant: str | None) -> Published:
+    tensors = Safetensors([path]) if path.suffix == ".safetensors" else Pickled(path)
+    keys, folder = tensors.shapes, path.parent
+    if family is None and "bert.embeddings.word_embeddings.weight" in keys:
+        family = "chinese_clip"
+    if family is None and path.suffix != ".safetensors" and is_torchscript(path):
+        family = "clip"
+    if family == "chinese_clip":
+        cfg = _sized("chinese_clip", variant, tensors, chinese_clip.config_from_cn)
+        rules = chinese_clip.cn_rules(cfg, tensors)
+        steps = (("resize_square", dict(size=cfg.vision.image_size)),)
+        skip = chinese_clip.CN_SKIP
+        return Published(family, cfg, tensors, rules, skip, steps, folder, "cn_clip", False)
+    if family in ("clip", "open_clip"):
+        # Both forms have the same keys; only the activation differs, and cannot be seen in them.
+        if family == "open_clip" and variant is None:
+            raise UserError(
+                f"{path}: weights do not tell their activation: give variant, such as ViT-B/32 "
+                "(gelu) or ViT-B/32-quickgelu"
+            )
+        cfg = _sized("clip", variant, tensors, clip.config_from_openai)
+        steps = (("resize_center_crop", dict(size=cfg.vision.image_size)),)
+        code = "openai" if family == "clip" else family
+        return _openai_form(tensors, cfg, folder, steps, code)
+    raise UserError(
+        f"{path}: neither OpenAI's TorchScript nor cn_clip's file: say family=, one of "
+        f"{', '.join(FAMILIES)}, or give the folder with its config"
+    )
+
+
+def _sized(model: str, variant: str | None, tensors: Tensors, infer: Callable) -> CLIPConfig:
+    if variant is None:
+        return _parse(tensors.name, infer, tensors)
+    variants = MODELS[model][2]
+    if variant not in variants:
+        raise UserError(f"variant {variant!r} is unknown.{did_you_mean(variant, variants)}")
+    return variants[variant]
+
+
+def _parse(where: Path | str, parse: Callable, value: Any = None) -> CLIPConfig:
+    """Reads a config, or a shape out of weights, and names the file when something is missing."""
+    try:
+        return parse(read_json(Path(where)) if value is None else value)
+    except KeyError as error:
+        raise UserError(f"{where}: no {error}: not a checkpoint of this family") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
