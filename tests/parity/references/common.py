@@ -93,12 +93,14 @@ def _random_value(name, noise):
 
 
 def make_image(size: tuple[int, int], rows: int = 5, seed: int = 0) -> np.ndarray:
-    """float32[B, H, W, 3], as if normalised: squares of 8 px, and noise; sides in multiples of 8.
+    """float32[B, H, W, 3], as if normalised: squares of 8 px, and noise.
 
     Noise alone would be averaged away, and all images look the same to a ResNet.
     """
     rng = np.random.default_rng(seed)
-    squares = rng.normal(size=(rows, size[0] // 8, size[1] // 8, 3)).repeat(8, 1).repeat(8, 2)
+    height, width = size
+    squares = rng.normal(size=(rows, -(-height // 8), -(-width // 8), 3))
+    squares = squares.repeat(8, 1).repeat(8, 2)[:, :height, :width]
     return (squares + rng.normal(size=squares.shape) / 4).astype(np.float32)
 
 

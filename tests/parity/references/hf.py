@@ -3,6 +3,7 @@
 """Checkpoints as transformers and the Hugging Face hub have them: CLIP, Chinese-CLIP, SigLIP."""
 
 import contextlib
+import copy
 import functools
 import io
 from pathlib import Path
@@ -116,13 +117,13 @@ def chinese_clip(folder: Path) -> Reference:
     return record(transformers.ChineseCLIPModel, folder, text, mask)
 
 
-def siglip(folder: Path) -> Reference:
+def siglip(folder: Path, vision: dict = VISION) -> Reference:
     """Attention-pooled image tower, text pooled at the last position, padding not masked."""
     spiece(folder)
     config = dict(
         architectures=["SiglipModel"],
         model_type="siglip",
-        vision_config=dict(model_type="siglip_vision_model", **VISION),
+        vision_config=dict(model_type="siglip_vision_model", **vision),
         # The shared space has the width of the towers.
         text_config=dict(
             model_type="siglip_text_model",
@@ -146,25 +147,26 @@ def siglip(folder: Path) -> Reference:
             processor_class="SiglipProcessor",
             resample=3,
             rescale_factor=1 / 255,
-            size=dict(height=32, width=32),
+            size=dict(height=vision["image_size"], width=vision["image_size"]),
         ),
     )
     text, _ = common.make_text(12, (3, 40), end=1, pad=1)
-    return record(transformers.SiglipModel, folder, text)
+    return record(transformers.SiglipModel, folder, text, size=vision["image_size"])
 
 
 def build(config_class, model_class, config):
     """The model that a config.json describes, with random weights."""
-    return common.randomize(model_class(config_class.from_dict(config)))
+    # A copy, since reading legacy configs changes them.
+    return common.randomize(model_class(config_class.from_dict(copy.deepcopy(config))))
 
 
 @torch.no_grad()
-def record(model_class, folder, text, mask=None) -> Reference:
+def record(model_class, folder, text, mask=None, size=32) -> Reference:
     """What transformers makes of the folder, for a batch and for images of another size."""
     with quiet():
         model = model_class.from_pretrained(folder, dtype=torch.float32).eval()
     inputs = {} if mask is None else {"attention_mask": torch.tensor(mask)}
-    batch = {"image": common.make_image((32, 32)), "text": text}
+    batch = {"image": common.make_image((size, size)), "text": text}
     if mask is not None:
         batch["text_mask"] = mask
     image, ids = common.to_torch(batch)
@@ -335,4 +337,6 @@ REFERENCES = {
     ),
     "hf_chinese_clip": chinese_clip,
     "hf_siglip": siglip,
+    # As so400m-patch14-384: the patches leave the image's last rows and columns out.
+    "hf_siglip_so400m": functools.partial(siglip, vision={**VISION, "image_size": 36}),
 }
