@@ -1,0 +1,191 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Records the tensors of every published checkpoint, from the official code without weights.
+
+python -m tests.parity.make_shapes    # writes tests/golden/shapes/*.tsv
+
+The lists are those of the official code's state dicts. Files that transformers wrote before 4.31
+hold `*.embeddings.position_ids` besides, Chinese-CLIP's own ones `module.bert.pooler.*`.
+"""
+
+import copy
+import json
+import pathlib
+from collections.abc import Iterable
+
+import torch
+import transformers
+
+from tests import published_shapes
+from tests.parity.stubs import import_cn_clip, import_open_clip, import_openai_clip
+from tests.published_shapes import Published
+
+transformers.logging.set_verbosity_error()  # SigLIP's default ids exceed its vocabulary.
+
+# openai/CLIP has the sizes in its files only; the table is the paper's (appendix F), the blocks of
+# the large ResNets are those of open_clip's configs. Size, blocks, width, patch, embedding, and the
+# text tower's width; it has always 12 blocks, and heads of 64 dimensions.
+OPENAI = {
+    "RN50": (224, (3, 4, 6, 3), 64, None, 1024, 512),
+    "RN101": (224, (3, 4, 23, 3), 64, None, 512, 512),
+    "RN50x4": (288, (4, 6, 10, 6), 80, None, 640, 640),
+    "RN50x16": (384, (6, 8, 18, 8), 96, None, 768, 768),
+    "RN50x64": (448, (3, 15, 36, 10), 128, None, 1024, 1024),
+    "ViT-B/32": (224, 12, 768, 32, 512, 512),
+    "ViT-B/16": (224, 12, 768, 16, 512, 512),
+    "ViT-L/14": (224, 24, 1024, 14, 768, 768),
+    "ViT-L/14@336px": (336, 24, 1024, 14, 768, 768),
+}
+OPEN_CLIP = ["RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B-32", "ViT-B-16", "ViT-L-14"]
+OPEN_CLIP += ["ViT-L-14-336", "ViT-H-14", "ViT-g-14", "ViT-bigG-14"]
+
+
+def tower(width, depth, heads, mlp=None):
+    """A section of a config.json."""
+    return dict(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=mlp or 4 * width,
+    )
+
+
+def clip(embed_dim, vision, patch, text, act, size=224):
+    sizes = dict(patch_size=patch, image_size=size, hidden_act=act)
+    return dict(
+        model_type="clip",
+        projection_dim=embed_dim,
+        vision_config={**tower(*vision), **sizes},
+        text_config={**tower(*text), "hidden_act": act, "eos_token_id": 2},
+    )
+
+
+def chinese(embed_dim, vision, patch, text, size=224):
+    return dict(
+        model_type="chinese_clip",
+        projection_dim=embed_dim,
+        vision_config={**tower(*vision), "patch_size": patch, "image_size": size},
+        text_config={**tower(*text), "vocab_size": 21128},
+    )
+
+
+def siglip(width, patch, size, length=64, vocab=32000):
+    depth, heads, mlp = {
+        768: (12, 12, 3072),
+        1024: (24, 16, 4096),
+        1152: (27, 16, 4304),
+    }[width]
+    both = tower(width, depth, heads, mlp)
+    return dict(
+        model_type="siglip",
+        vision_config={**both, "patch_size": patch, "image_size": size},
+        text_config={**both, "vocab_size": vocab, "max_position_embeddings": length},
+    )
+
+
+BASE, LARGE, HUGE = (768, 12, 12), (1024, 24, 16), (1280, 32, 16)
+HF_CLIP = {
+    "openai/clip-vit-base-patch32": clip(512, BASE, 32, (512, 12, 8), "quick_gelu"),
+    "openai/clip-vit-base-patch16": clip(512, BASE, 16, (512, 12, 8), "quick_gelu"),
+    "openai/clip-vit-large-patch14": clip(768, LARGE, 14, (768, 12, 12), "quick_gelu"),
+    "openai/clip-vit-large-patch14-336": clip(768, LARGE, 14, (768, 12, 12), "quick_gelu", 336),
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": clip(1024, HUGE, 14, (1024, 24, 16), "gelu"),
+    "laion/CLIP-ViT-g-14-laion2B-s12B-b42K": clip(
+        1024, (1408, 40, 16, 6144), 14, (1024, 24, 16), "gelu"
+    ),
+    "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k": clip(
+        1280, (1664, 48, 16, 8192), 14, (1280, 32, 20), "gelu"
+    ),
+}
+HF_CHINESE_CLIP = {
+    "OFA-Sys/chinese-clip-vit-base-patch16": chinese(512, BASE, 16, BASE),
+    "OFA-Sys/chinese-clip-vit-large-patch14": chinese(768, LARGE, 14, BASE),
+    "OFA-Sys/chinese-clip-vit-large-patch14-336px": chinese(768, LARGE, 14, BASE, 336),
+    "OFA-Sys/chinese-clip-vit-huge-patch14": chinese(1024, HUGE, 14, (1024, 24, 16)),
+}
+HF_SIGLIP = {
+    "google/siglip-base-patch16-224": siglip(768, 16, 224),
+    "google/siglip-base-patch16-256": siglip(768, 16, 256),
+    "google/siglip-base-patch16-384": siglip(768, 16, 384),
+    "google/siglip-base-patch16-512": siglip(768, 16, 512),
+    "google/siglip-large-patch16-256": siglip(1024, 16, 256),
+    "google/siglip-large-patch16-384": siglip(1024, 16, 384),
+    "google/siglip-so400m-patch14-224": siglip(1152, 14, 224, length=16),
+    # 384 is no multiple of 14: the last 6 rows and columns are not seen.
+    "google/siglip-so400m-patch14-384": siglip(1152, 14, 384),
+}
+
+
+def describe(model: torch.nn.Module, origin: str, config: dict, prefix: str = "") -> Published:
+    """Shapes of a model's state."""
+    tensors = {f"{prefix}{key}": tuple(value.shape) for key, value in model.state_dict().items()}
+    return Published(origin, config, sum(p.numel() for p in model.parameters()), tensors)
+
+
+def openai() -> Iterable[tuple[str, Published]]:
+    origin = "openai/CLIP README and paper; blocks of ResNets: open_clip model_configs"
+    names = ("image_resolution", "vision_layers", "vision_width", "vision_patch_size", "embed_dim")
+    for name, (*sizes, text_width) in OPENAI.items():
+        config = dict(zip(names, sizes))
+        text = (77, 49408, text_width, text_width // 64, 12)
+        model = import_openai_clip().CLIP(config["embed_dim"], *sizes[:4], *text)
+        published = describe(model, origin, config)
+        for buffer in ("input_resolution", "context_length", "vocab_size"):
+            published.tensors[buffer] = ()
+        yield name, published
+
+
+def open_clip() -> Iterable[tuple[str, Published]]:
+    library = import_open_clip()
+    for name in OPEN_CLIP:
+        config = library.get_model_config(name)
+        origin = f"open_clip_torch {library.__version__} model_configs/{name}.json"
+        yield name, describe(library.CLIP(**config), origin, dict(model_cfg=config))
+
+
+def cn_clip() -> Iterable[tuple[str, Published]]:
+    library = import_cn_clip()
+    folder = pathlib.Path(library.__file__).parent / "model_configs"
+    for name, info in library.utils._MODEL_INFO.items():
+        parts = info["struct"].split("@")
+        config = {}
+        for part in parts:
+            config |= json.loads((folder / f"{part}.json").read_text())
+        if isinstance(config["vision_layers"], str):
+            config["vision_layers"] = json.loads(config["vision_layers"])
+        origin = f"cn_clip model_configs/{parts[0]}.json and {parts[1]}.json"
+        yield name, describe(library.model.CLIP(**config), origin, config, prefix="module.")
+
+
+def hf(model_class, configs) -> Iterable[tuple[str, Published]]:
+    origin = "memory; sizes as in the original code and open_clip's configs"
+    for name, config in configs.items():
+        model = model_class(model_class.config_class.from_dict(copy.deepcopy(config)))
+        yield name, describe(model, origin, config)
+
+
+SOURCES = {
+    "openai": openai,
+    "open_clip": open_clip,
+    "cn_clip": cn_clip,
+    "hf_clip": lambda: hf(transformers.CLIPModel, HF_CLIP),
+    "hf_chinese_clip": lambda: hf(transformers.ChineseCLIPModel, HF_CHINESE_CLIP),
+    "hf_siglip": lambda: hf(transformers.SiglipModel, HF_SIGLIP),
+}
+
+
+def make(source: str) -> str:
+    """The text of a source's file."""
+    with torch.device("meta"):
+        return published_shapes.table(dict(SOURCES[source]()))
+
+
+def main():
+    published_shapes.FOLDER.mkdir(exist_ok=True)
+    for source in SOURCES:
+        text = make(source)
+        (published_shapes.FOLDER / f"{source}.tsv").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
