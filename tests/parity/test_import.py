@@ -135,7 +135,12 @@ def test_loss_and_gradients(case, tmp_path):
 
     value, got = loss(m.params)
     np.testing.assert_allclose(value, out.loss.detach(), rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
+
+    def compare(got, want):  # The gradients of the small embeddings are large.
+        atol = 1e-5 * max(1, np.abs(want).max())
+        np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+    jax.tree.map(compare, got, want)
 
 
 def transformers_inputs(batch):

@@ -76,15 +76,18 @@ def calibrate(visual: torch.nn.Module, image_size: int) -> None:
 
 
 def _random_value(name, noise):
-    last = name.split(".")[-1]
+    parent, _, last = name.rpartition(".")
     if last == "logit_scale":
         return torch.full_like(noise, 3.0)
     if last == "logit_bias":
         return torch.full_like(noise, -4.0)
+    # Small, as in trained models: the first norm's epsilon must be right.
+    if parent.endswith("patch_embedding") or name == "visual.conv1.weight":
+        return noise / 30 * noise[0].numel() ** -0.5
+    if "embedding" in name and "LayerNorm" not in name:
+        return noise / 30
     if last in ("bias", "in_proj_bias"):
         return noise / 10
-    if "embedding" in name and "patch_embedding" not in name and "LayerNorm" not in name:
-        return noise / 2
     if noise.ndim == 1:
         return 1 + noise / 5
     # OpenAI's projections are [in, out], all else [out, in, ...].
