@@ -154,7 +154,7 @@ def run_search(args: argparse.Namespace) -> None:
 
     files = [str(path) for path in FolderSource(args.images).files]
     model = load(args.model)
-    scores = model.embed_images(files) @ model.embed_texts([args.query])[0]
+    scores = model.embed_images(files) @ model.embed_text([args.query])[0]
     ranked = sorted(zip(files, scores.tolist()), key=lambda pair: -pair[1])[: args.top]
     results = [{"image": image, "score": score} for image, score in ranked]
     _print(args, results, [f"{score:.4f}  {image}" for image, score in ranked])

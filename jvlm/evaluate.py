@@ -38,9 +38,9 @@ def evaluate(
     mesh = config_lib.construct(sharding.make_mesh, section, where="mesh")
     m = pretrained.load(workdir, step=step, mesh=mesh, dtype=dtype)
     evaluators = build_evaluators(
-        (config if config is not None else m.config).eval.evaluators.to_dict(),
+        (config if config is not None else m.run).eval.evaluators.to_dict(),
         model=m.model,
-        objective=build_objective(m.config.objective.to_dict(), m.model),
+        objective=build_objective(m.run.objective.to_dict(), m.model),
         tokenizer=m.processor.tokenizer,
         mesh=mesh,
     )

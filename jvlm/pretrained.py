@@ -98,8 +98,7 @@ class Pretrained:
       mesh: where it lives.
       name: key of `models.MODELS`.
       run: the config of the run that it comes from, or None.
-      antialias: kind of position resize that its code does for another image size, see
-        `layers.resize_positions`.
+      resize: options of `layers.resize_positions` with which its code takes another image size.
     """
 
     model: nn.Module
@@ -108,7 +107,7 @@ class Pretrained:
     mesh: jax.sharding.Mesh
     name: str
     run: ml_collections.ConfigDict | None = None
-    antialias: bool = False
+    resize: Mapping[str, bool] = dataclasses.field(default_factory=lambda: {"antialias": False})
 
     @property
     def config(self) -> Any:
@@ -174,7 +173,7 @@ class Pretrained:
                 "model": {"name": self.name, **from_dataclass(self.config)},
                 "compute": dataclasses.asdict(self.model.compute),
                 "preprocess": self.processor.steps,
-                "antialias": self.antialias,
+                "resize": dict(self.resize),
                 "jvlm": __version__,
             }
             (part / SAVED).write_text(json.dumps(content, indent=1))
@@ -296,7 +295,7 @@ def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretr
         params = checkpointer.restore(path.absolute() / "params", abstract)
     processor = Processor(saved["preprocess"], tokenizer)
     name = saved["model"]["name"]
-    return Pretrained(model, params, processor, mesh, name, antialias=saved["antialias"])
+    return Pretrained(model, params, processor, mesh, name, resize=saved["resize"])
 
 
 def _load_published(
@@ -313,9 +312,7 @@ def _load_published(
     params = convert.load(published, abstract)
     tokenizer = convert.find_tokenizer(published)
     processor = Processor(published.preprocess, tokenizer)
-    return Pretrained(
-        model, params, processor, mesh, published.model, antialias=published.antialias
-    )
+    return Pretrained(model, params, processor, mesh, published.model, resize=published.resize)
 
 
 def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
@@ -330,7 +327,7 @@ def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
     cfg = dataclasses.replace(m.config, vision=vision)
     tower = m.params["vision"]
     owner = tower if "pos" in tower else tower["pool"]
-    pos = resize_positions(owner["pos"], m.config.vision.grid, vision.grid, antialias=m.antialias)
+    pos = resize_positions(owner["pos"], m.config.vision.grid, vision.grid, **m.resize)
     owner = {**owner, "pos": jax.device_put(pos, sharding.replicated(m.mesh))}
     tower = owner if "pos" in tower else {**tower, "pool": owner}
     steps = m.processor.steps

@@ -51,7 +51,7 @@ def write(
     """
     report = {
         "metrics": metrics,
-        "config": to_dict(pretrained.config),
+        "config": to_dict(pretrained.run),
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "steps": steps,
@@ -119,7 +119,7 @@ def best_captions(
     pictures = [images.decode(example["image"]) for example in examples[:count]]
 
     def draw(pretrained: Pretrained) -> Image.Image:
-        scores = pretrained.embed_images(pictures) @ pretrained.embed_texts(captions).T
+        scores = pretrained.embed_images(pictures) @ pretrained.embed_text(captions).T
         return contact_sheet(pictures, [captions[i] for i in np.argmax(scores, axis=1)])
 
     return draw

@@ -259,7 +259,12 @@ def _train(
             metrics = evaluate(evaluators, state.eval_params())
         checkpoints.wait()
         pretrained = Pretrained(
-            model, state.eval_params(), config, Processor(config.preprocess, tokenizer), mesh
+            model,
+            state.eval_params(),
+            Processor(config.preprocess, tokenizer),
+            mesh,
+            config.model.name,
+            config,
         )
         return report.write(
             workdir,

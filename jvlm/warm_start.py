@@ -28,10 +28,13 @@ from jvlm.layers import resize_positions
 from jvlm.state import TrainState, merge
 
 
-def _resize_positions(value: np.ndarray, fresh: np.ndarray, antialias: bool = False) -> np.ndarray:
+def _resize_positions(
+    value: np.ndarray, fresh: np.ndarray, antialias: bool = False, align_corners: bool = False
+) -> np.ndarray:
     """Bicubic resize of a square grid of positions; an extra first row (class token) is kept."""
     old, new = (_square(len(table)) for table in (value, fresh))
-    return np.asarray(resize_positions(value, old, new, antialias=antialias))
+    kind = {"antialias": antialias, "align_corners": align_corners}
+    return np.asarray(resize_positions(value, old, new, **kind))
 
 
 def _extend_vocabulary(value: np.ndarray, fresh: np.ndarray) -> np.ndarray:

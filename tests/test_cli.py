@@ -78,7 +78,7 @@ def test_search(call, trained, pictures):
     found = json.loads(out)
     model = jvlm.load(trained)
     files = sorted(str(path) for path in pictures.glob("*.png"))
-    scores = model.embed_images(files) @ model.embed_texts(["a red five"])[0]
+    scores = model.embed_images(files) @ model.embed_text(["a red five"])[0]
     assert [f["image"] for f in found] == [files[i] for i in np.argsort(-scores)[:3]]
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -174,7 +175,9 @@ def _torch_state(path: Path) -> Mapping[str, Any]:
         ) from None
     try:
         if is_torchscript(path):
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # No longer made, but read.
+                return torch.jit.load(str(path), map_location="cpu").state_dict()
         # Mapped: a tensor's bytes are read when it is. Tensors only, no code from the pickle.
         is_zip = zipfile.is_zipfile(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

@@ -63,6 +63,7 @@ VOCABULARIES = (
     "bpe_simple_vocab_16e6.txt.gz",
 )
 CHINESE_LENGTH = 52
+TORCH_RESIZE = {"antialias": False}
 
 
 @dataclasses.dataclass
@@ -76,7 +77,7 @@ class Published:
       preprocess: image transforms; None where the checkpoint does not say.
       folder: where its tokenizer files lie.
       code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai' or 'cn_clip'.
-      antialias: kind of position resize that its code does for another image size.
+      resize: options of `layers.resize_positions` with which its code takes another image size.
     """
 
     model: str
@@ -87,7 +88,7 @@ class Published:
     preprocess: tuple | None
     folder: Path
     code: str
-    antialias: bool
+    resize: dict[str, bool]
 
 
 def open_published(
@@ -168,7 +169,9 @@ def _open_folder(folder: Path) -> Published:
     else:
         cfg = dataclasses.replace(cfg, image_mean=None, image_std=None)
     tensors = find_tensors(folder)
-    return Published(kind, cfg, tensors, family.rules, family.skip, preprocess, folder, "hf", False)
+    return Published(
+        kind, cfg, tensors, family.rules, family.skip, preprocess, folder, "hf", TORCH_RESIZE
+    )
 
 
 def _open_open_clip(folder: Path) -> Published:
@@ -188,8 +191,9 @@ def _openai_form(
     tensors: Tensors, cfg: CLIPConfig, folder: Path, steps: tuple, code: str
 ) -> Published:
     prefix = "text." if "text.token_embedding.weight" in tensors.shapes else ""
-    rules, antialias = clip.openai_rules(cfg, prefix), code == "open_clip"
-    return Published("clip", cfg, tensors, rules, clip.OPENAI_SKIP, steps, folder, code, antialias)
+    rules = clip.openai_rules(cfg, prefix)
+    resize = {"antialias": True} if code == "open_clip" else TORCH_RESIZE
+    return Published("clip", cfg, tensors, rules, clip.OPENAI_SKIP, steps, folder, code, resize)
 
 
 def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
@@ -219,8 +223,8 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         cfg = _sized("chinese_clip", variant, tensors, chinese_clip.config_from_cn)
         rules = chinese_clip.cn_rules(cfg, tensors)
         steps = (("resize_square", dict(size=cfg.vision.image_size)),)
-        skip = chinese_clip.CN_SKIP
-        return Published(family, cfg, tensors, rules, skip, steps, folder, "cn_clip", False)
+        skip, resize = chinese_clip.CN_SKIP, {"antialias": False, "align_corners": True}
+        return Published(family, cfg, tensors, rules, skip, steps, folder, "cn_clip", resize)
     if family in ("clip", "open_clip"):
         # Both forms have the same keys; only the activation differs, and cannot be seen in them.
         if family == "open_clip" and variant is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jvlm.precision import read_weight
 
@@ -158,7 +159,12 @@ class TokenEmbed(nn.Module):
 
 
 def resize_positions(
-    table: jax.Array, old: tuple[int, int], new: tuple[int, int], *, antialias: bool
+    table: jax.Array,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    antialias: bool,
+    align_corners: bool = False,
 ) -> jax.Array:
     """Bicubic resize of a learned 2-D position table for another image size.
 
@@ -166,8 +172,10 @@ def resize_positions(
       table: float32[prefix + old_h * old_w, D]; leading rows beyond the grid (a class token's)
         are kept.
       old, new: grid (rows, columns).
-      antialias: False is torch's `interpolate(mode='bicubic')` (a = -0.75) of ALBEF, BLIP,
-        Chinese-CLIP and transformers; True is open_clip's (a = -0.5, antialiased).
+      antialias: False is torch's `interpolate(mode='bicubic')` (a = -0.75) of ALBEF, BLIP and
+        transformers; True is open_clip's (a = -0.5, antialiased).
+      align_corners: without antialias: the corners of both grids coincide (cn_clip's
+        resize_pos_embed).
 
     Returns:
       float32[prefix + new_h * new_w, D].
@@ -177,11 +185,31 @@ def resize_positions(
         raise ValueError(f"{table.shape[0]} positions are fewer than the {old[0]}x{old[1]} grid")
     if old == new:
         return table
-    method = jax.image.ResizeMethod
-    grid = jax.image.resize(
-        table[prefix:].reshape(*old, -1),
-        (*new, table.shape[-1]),
-        method.CUBIC if antialias else method.CUBIC_PYTORCH,
-        antialias=antialias,
-    )
+    grid = table[prefix:].reshape(*old, -1)
+    if antialias:
+        grid = jax.image.resize(grid, (*new, table.shape[-1]), jax.image.ResizeMethod.CUBIC)
+    else:
+        rows, columns = (_cubic_weights(o, n, align_corners) for o, n in zip(old, new))
+        precision = jax.lax.Precision.HIGHEST
+        grid = jnp.einsum("ro,cp,opD->rcD", rows, columns, grid, precision=precision)
     return jnp.concatenate([table[:prefix], grid.reshape(new[0] * new[1], -1)])
+
+
+def _cubic_weights(old: int, new: int, align_corners: bool) -> np.ndarray:
+    """float32[new, old]: torch's bicubic interpolation of one axis as a matrix.
+
+    Keys' kernel with a = -0.75; taps beyond the border count for the border.
+    """
+    a, place = -0.75, np.arange(new)
+    place = (
+        place * (old - 1) / max(1, new - 1) if align_corners else (place + 0.5) * old / new - 0.5
+    )
+    first = np.floor(place).astype(int)
+    weights = np.zeros((new, old), np.float32)
+    for tap in range(-1, 3):
+        x = np.abs(place - first - tap)
+        near = ((a + 2) * x - (a + 3)) * x * x + 1
+        far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+        column = np.clip(first + tap, 0, old - 1)
+        np.add.at(weights, (np.arange(new), column), np.where(x <= 1, near, far))
+    return weights
