@@ -32,7 +32,7 @@ from jvlm.evaluators.zero_shot import (
 from jvlm.models import build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
 from jvlm.state import split
-from jvlm.tokenizers import TOKENIZERS
+from jvlm.tokenizers import load_tokenizer
 
 
 class Processor:
@@ -166,7 +166,7 @@ def load(
     if config.tokenizer:
         if not (path / "tokenizer").is_dir():
             raise UserError(f"{path}: the run's tokenizer/ is missing: copy runs whole")
-        tokenizer = TOKENIZERS[config.tokenizer.kind].load(path / "tokenizer")
+        tokenizer = load_tokenizer(path / "tokenizer")
 
     with jax.set_mesh(mesh):
         shapes = abstract_params(model, mesh)

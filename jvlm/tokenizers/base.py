@@ -1,0 +1,106 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What all tokenizers share: padding, masks, storage, pickling, reading files."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jvlm.errors import UserError
+
+OPTIONS = "options.json"  # In a run's folder, beside the tokenizer's own files.
+
+
+class Base:
+    """A tokenizer made from the bytes of its vocabulary files and a few plain options.
+
+    A kind says how one text becomes ids (`encode`) and back, and how transformers' files are
+    written (`export`); everything else follows from `files` and `options`.
+
+    Attributes: see `tokenizers.Tokenizer`.
+    """
+
+    kind: ClassVar[str]
+    vocab_size: int
+    pad_id: int
+    eos_id: int
+
+    def __init__(self, files: Mapping[str, bytes], *, max_len: int, **options: Any):
+        if not isinstance(max_len, int) or max_len < 2:
+            raise UserError(f"tokenizer: max_len is {max_len!r}: give a number of ids, at least 2")
+        self.max_len = max_len
+        self._files, self._options = dict(files), {"max_len": max_len, **options}
+
+    def encode(self, text: str) -> list[int]:
+        """One text's ids with start and end, truncated to `max_len`, not padded."""
+        raise NotImplementedError
+
+    def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(texts, str):
+            raise UserError("tokenizer: give a list of texts, not one text")
+        texts = list(texts)
+        ids = np.full((len(texts), self.max_len), self.pad_id, np.int32)
+        mask = np.zeros(ids.shape, bool)
+        for row, real, text in zip(ids, mask, texts):
+            tokens = self.encode(text)
+            row[: len(tokens)] = tokens
+            real[: len(tokens)] = True
+        return ids, mask
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Stores the tokenizer in a run's folder."""
+        # The folder appears whole or not at all: its existence means that it is complete.
+        part = Path(f"{folder}.part")
+        write_files(part, self._files | {OPTIONS: {"kind": self.kind, **self._options}})
+        part.rename(folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike):
+        """Reads what `save` wrote."""
+        paths = [path for path in Path(folder).iterdir() if path.is_file()]
+        files = {path.name: path.read_bytes() for path in paths}
+        options = read_json(files.pop(OPTIONS), f"{folder}/{OPTIONS}")
+        options.pop("kind")
+        return read(folder, lambda _: cls(files, **options))
+
+    def __reduce__(self):
+        return _make, (type(self), self._files, self._options)
+
+
+def _make(cls: type[Base], files: Mapping[str, bytes], options: Mapping) -> Base:
+    return cls(files, **options)
+
+
+def write_files(folder: str | os.PathLike, files: Mapping[str, bytes | dict]) -> None:
+    """Writes named files into a folder, made if missing; dicts as JSON."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (Path(folder) / name).write_bytes(
+            to_json(content) if isinstance(content, dict) else content
+        )
+
+
+def to_json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, indent=1).encode()
+
+
+def read(path: str | os.PathLike, parse: Callable[[Path], Any] = Path.read_bytes) -> Any:
+    """`parse(path)`, by default the content; what fails becomes one line that names the path."""
+    try:
+        return parse(Path(path))
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such tokenizer file") from None
+    except Exception as error:  # Damaged files fail in many ways, all of them the file's.
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read: {type(error).__name__}: {reason}") from None
+
+
+def read_json(content: bytes, where: str) -> Any:
+    """Parsed JSON, or one line that names the file."""
+    return read(where, lambda _: json.loads(content))
