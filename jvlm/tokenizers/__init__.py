@@ -11,7 +11,12 @@ import numpy as np
 
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
+from jvlm.tokenizers.base import OPTIONS, read, read_json
+from jvlm.tokenizers.checkpoint import from_checkpoint
+from jvlm.tokenizers.clip_bpe import ClipBPE
+from jvlm.tokenizers.hub import HubTokenizer
 from jvlm.tokenizers.sentencepiece import SentencePiece
+from jvlm.tokenizers.wordpiece import WordPiece
 
 
 class Tokenizer(Protocol):
@@ -29,7 +34,11 @@ class Tokenizer(Protocol):
     max_len: int
 
     def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """B texts -> (ids int32[B, T], mask bool[B, T]), truncated and padded to T = max_len."""
+        """B texts -> (ids int32[B, T], mask bool[B, T]), truncated and padded to T = max_len.
+
+        The mask is True on the text with its start and end tokens, False on padding, also where the
+        pad token is the end token.
+        """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -37,11 +46,22 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes the files that `load` reads."""
+        """Writes the files that `load_tokenizer` reads; the folder appears whole or not at all."""
+        ...
+
+    def export(self, folder: str | os.PathLike) -> None:
+        """Writes the files that transformers' AutoTokenizer reads into a checkpoint's folder."""
         ...
 
 
-TOKENIZERS = {"sentencepiece": SentencePiece}
+# Kinds as they are stored, and what makes a tokenizer from a config's section.
+TOKENIZERS = {cls.kind: cls for cls in (ClipBPE, HubTokenizer, SentencePiece, WordPiece)}
+MAKERS = {
+    "checkpoint": from_checkpoint,
+    "clip_bpe": ClipBPE.read,
+    "sentencepiece": SentencePiece.make,
+    "wordpiece": WordPiece.read,
+}
 
 
 def build_tokenizer(
@@ -50,9 +70,12 @@ def build_tokenizer(
     """Loads a run's tokenizer from `folder`, or makes it and stores it there.
 
     Args:
-      section: the config's `tokenizer`: `kind` and that kind's options.
+      section: the config's `tokenizer`: `kind` and the options of `MAKERS[kind]`.
       folder: the run's tokenizer folder.
       texts: what a tokenizer that is trained is trained on.
+
+    Raises:
+      UserError: unknown kind or option, a missing or damaged file.
     """
     options = {
         key: value
@@ -60,10 +83,19 @@ def build_tokenizer(
         if key not in ("kind", "train_on", "train_examples")
     }
     kind = section.get("kind", "")
-    if kind not in TOKENIZERS:
-        raise UserError(f"tokenizer.kind {kind!r} is unknown.{did_you_mean(kind, TOKENIZERS)}")
-    cls = TOKENIZERS[kind]
+    if kind not in MAKERS:
+        raise UserError(f"tokenizer.kind {kind!r} is unknown.{did_you_mean(kind, MAKERS)}")
     if not Path(folder).is_dir():
-        tokenizer = construct(cls.train, options, where="tokenizer", texts=texts)
-        tokenizer.save(folder)
-    return cls.load(folder)
+        construct(MAKERS[kind], options, where="tokenizer", texts=texts).save(folder)
+    return load_tokenizer(folder)
+
+
+def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    """The tokenizer that `save` stored in a run's folder.
+
+    Raises:
+      UserError: files are missing or damaged.
+    """
+    path = Path(folder) / OPTIONS
+    kind = read_json(read(path), path)["kind"]
+    return TOKENIZERS[kind].load(folder)

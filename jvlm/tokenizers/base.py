@@ -92,18 +92,15 @@ def read(path: str | os.PathLike, parse: Callable[[Path], Any] = Path.read_bytes
     """`parse(path)`, by default the content; what fails becomes one line that names the path."""
     try:
         return parse(Path(path))
-    except UserError:
-        raise
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such tokenizer file") from None
     except Exception as error:  # Damaged files fail in many ways, all of them the file's.
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read: {type(error).__name__}: {reason}") from None
 
 
 def read_json(content: bytes, where: str) -> Any:
     """Parsed JSON, or one line that names the file."""
     return read(where, lambda _: json.loads(content))
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -137,6 +137,8 @@ class HubTokenizer(Base):
 
 def clip_backend(vocab: Mapping[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
     """CLIP's BPE with HF's conventions: NFC, whitespace, lower case; no repair of the text."""
+    if SOT not in vocab or EOT not in vocab:
+        raise UserError(f"no {SOT} or {EOT} in the vocabulary: not CLIP's")
     model = models.BPE(
         vocab=dict(vocab),
         merges=merges,
