@@ -119,7 +119,7 @@ def test_data(call, data_dir, tmp_path):
         (["train", "--config=clip/digits", "--workdir=x", "--stpes=1"], "unknown argument --stpes"),
         (["train", "--config=clip/digits"], "--workdir"),
         (["trian"], "invalid choice"),
-        (["evaluate", "--workdir=/nowhere"], "/nowhere: not a jvlm run"),
+        (["evaluate", "--workdir=/nowhere"], "/nowhere: no such file or folder"),
         (["data", "prepare", "digit_scenes/smal"], "Did you mean 'digit_scenes/small'"),
         (["data", "info", "imagenet2012"], "is not prepared"),
     ],

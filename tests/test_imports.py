@@ -20,6 +20,9 @@ MAY_IMPORT = {
     "sharding": {"errors", "paths"},
     "layers": {"errors", "precision", "sharding"},
     "models": {"errors", "precision", "sharding", "layers", "config"},
+    "convert": {
+        *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),
+    },
     "state": {"paths"},
     "optim": {"errors", "paths"},
     "losses": set(),
@@ -34,7 +37,7 @@ MAY_IMPORT = {
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
-        *("data", "tokenizers", "evaluators"),
+        *("data", "tokenizers", "evaluators", "convert", "layers"),
     },
     "report": {"errors", "config", "data", "pretrained"},
 }
