@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text cleaning before tokenization, by open_clip's names."""
 
-import functools
 import html
 import re
 import string
 from collections.abc import Callable
+
+import ftfy
 
 from jvlm.errors import UserError, did_you_mean
 
@@ -19,7 +20,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def whitespace(text: str) -> str:
     """Mojibake repaired, HTML entities resolved (doubly escaped ones too), whitespace collapsed."""
     if not _PLAIN.fullmatch(text):
-        text = html.unescape(html.unescape(_ftfy().fix_text(text)))
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
 
 
@@ -61,10 +62,3 @@ def choose(name: str, kinds: dict[str, Callable[[str], str]] = CLEAN) -> Callabl
     if name not in kinds:
         raise UserError(f"tokenizer.clean {name!r} is unknown.{did_you_mean(name, kinds)}")
     return kinds[name]
-
-
-@functools.cache
-def _ftfy():
-    import ftfy  # Slow to import, and most captions never need it.
-
-    return ftfy

@@ -23,23 +23,14 @@ PROMPTS = pathlib.Path(__file__).parents[3] / "shared/data/clip-prompts.md"
 
 WORDS = """
 a photo of the dog's cat, it'll they've WE'RE I'm don't 'tis naïve Zürich ÎLE straße ΣΊΣΥΦΟΣ
-İstanbul ﬁne ﬂower Москва 2024 3.14 $5 50% #tag @user snake_case CamelCase http://a.b/c?d=e 你好 世界
-皮卡丘 日本語テキスト 한국어 العربية עברית हिन्दी ไทย ǅ Ⅷ ① ½ x² ﾊﾝｶｸ ＦＵＬＬ １２ “quoted” ‘it’s’ … — ™
-!!! ?! ... ;-) :( <3 </s> <unk> [MASK] [SEP] <start_of_text> <end_of_text> <|endoftext|> ▁ ## ##ing
-{} {0} \\n 'S 'Ll e-mail
+İstanbul ﬁne ﬂower Москва 2024 3.14 $5 50% #tag @user snake_case CamelCase http://a.b/c?d=e
+你好 世界 皮卡丘 日本語テキスト 한국어 العربية עברית हिन्दी ไทย ǅ Ⅷ ① ½ x² ﾊﾝｶｸ ＦＵＬＬ １２
+“quoted” ‘it’s’ … — ™ !!! ?! ... ;-) :( <3 </s> <unk> [MASK] [SEP] <start_of_text> <end_of_text>
+<|endoftext|> ▁ ## ##ing {} {0} \\n 'S 'Ll e-mail
 """
 WORDS = WORDS.split()
-EMOJI = [
-    "😀",
-    "👍🏽",
-    "👨\u200d👩\u200d👧",
-    "🏳\ufe0f\u200d🌈",
-    "❤\ufe0f",
-    "🇫🇷",
-    "1\ufe0f\u20e3",
-    "🫠",
-    "☺\ufe0e",
-]
+EMOJI = ["😀", "👍🏽", "👨\u200d👩\u200d👧", "🏳\ufe0f\u200d🌈", "❤\ufe0f", "🇫🇷"]
+EMOJI += ["1\ufe0f\u20e3", "🫠", "☺\ufe0e"]
 ENTITIES = "&amp; &amp;amp; &lt;b&gt; &quot; &#39; &amp;#39; &nbsp; &eacute; &hearts; &#x1F600; &"
 ENTITIES = ENTITIES.split()
 MOJIBAKE = ["caf\xc3\xa9", "itâ€™s", "ÃƒÂ©", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "ï»¿bom", "\ufffd"]
