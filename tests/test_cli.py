@@ -157,5 +157,5 @@ def test_help_is_quick():
 
 
 def test_library_raises_the_same_error():
-    with pytest.raises(UserError, match="not a jvlm run"):
+    with pytest.raises(UserError, match="no such file or folder"):
         jvlm.load("/nowhere")

@@ -130,7 +130,7 @@ class CLIP(nn.Module):
         size = self.cfg.vision.image_size
         height, width = (size, size) if isinstance(size, int) else size
         return {
-            "image": jnp.zeros((rows, height, width, 3), jnp.uint8),
+            "image": jnp.zeros((rows, height, width, 3), jnp.float32),
             "text": jnp.zeros((rows, self.cfg.text.max_len), jnp.int32),
         }
 
