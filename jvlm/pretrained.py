@@ -21,11 +21,12 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_all, embed_texts
+from jvlm.evaluators.common import embed_all, embed_ids, embed_texts
+from jvlm.evaluators.templates import expand_templates
 from jvlm.evaluators.zero_shot import (
     class_logits,
+    class_prompts,
     encoders,
-    expand_templates,
     inverse_temperature,
     prompt_embeddings,
 )
@@ -41,10 +42,13 @@ class Processor:
     Args:
       steps: the config's `preprocess`, image transforms.
       tokenizer: or None.
+
+    Attributes:
+      steps, tokenizer: as given.
     """
 
     def __init__(self, steps: Sequence, tokenizer: Any):
-        self.tokenizer = tokenizer
+        self.steps, self.tokenizer = steps, tokenizer
         self._transform = compose(steps, where="preprocess")
 
     def __call__(self, images: Sequence | None = None, text: Sequence[str] | None = None) -> dict:
@@ -109,7 +113,7 @@ class Pretrained:
         self,
         images: Sequence,
         labels: Sequence[str],
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = ("{}",),
         fill: Mapping[str, Sequence[str]] | None = None,
         ensemble: str = "embeddings",
     ) -> np.ndarray:
@@ -118,16 +122,19 @@ class Pretrained:
         Args:
           images: B paths, Pillow images or arrays.
           labels: C class names.
-          templates, fill: prompts, see `evaluators.zero_shot.ZeroShot`.
+          templates, fill: prompts, see `evaluators.templates.expand_templates`.
           ensemble: how several prompts count, see `evaluators.zero_shot.class_logits`.
 
         Returns:
           float32[B, C].
         """
-        prompts = expand_templates(templates, fill or {})
-        embeds = prompt_embeddings(self.embed_texts, list(labels), prompts)
+        templates = expand_templates(templates, fill)
+        ids = self.processor.tokenizer(class_prompts(labels, templates))
+        with jax.set_mesh(self.mesh):
+            embed = lambda part: embed_ids(self._encoders[1], self.params, part, self.mesh)
+            prompts = prompt_embeddings(embed, ids, len(templates), ensemble)
         scale = inverse_temperature(self.model, self.params)
-        logits = class_logits(self.embed_images(images), embeds, scale, ensemble)
+        logits = class_logits(self.embed_images(images), prompts, scale, ensemble)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
 
     @functools.cached_property

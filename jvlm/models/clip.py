@@ -74,8 +74,13 @@ class CLIP(nn.Module):
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         """image uint8 or normalised float[B, H, W, 3] -> float32[B, E], unit norm."""
+        return l2_normalize(self.image_features(image, projected=True))
+
+    def image_features(self, image: jax.Array, projected: bool = False) -> jax.Array:
+        """image -> float[B, D] before the projection, or float32[B, E] after it, not normalised."""
         image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
-        return l2_normalize(self.vision_proj(self.vision(image).pooled))
+        pooled = self.vision(image).pooled
+        return self.vision_proj(pooled) if projected else pooled
 
     def encode_text(self, text: jax.Array, text_mask: jax.Array | None = None) -> jax.Array:
         """text int32[B, T], text_mask bool[B, T] -> float32[B, E], unit norm."""
