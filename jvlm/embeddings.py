@@ -9,6 +9,7 @@ OUT/           part-00000-of-00012.parquet, ...: each holds the next `shard_size
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -30,6 +31,7 @@ from jvlm.evaluators.zero_shot import encoders
 
 KINDS = {"images": "path", "texts": "text"}
 DTYPES = ("float32", "float16")
+_SHARD_SIZE = 65_536
 _MIN_BAD = 10
 
 
@@ -74,7 +76,8 @@ def embed(
       dtype: of the stored numbers.
       shard_size: inputs a part of a folder, default 65,536.
       batch_size: rows at a time, rounded up to what the devices share evenly.
-      max_bad_share: unreadable images, as a share of all, that end the run; up to ten never do.
+      max_bad_share: unreadable images, as a share of all, that end the run; up to ten never do,
+        unless it is all.
 
     Returns:
       `out`, `count`, `dim`, and `bad`, one line for each image left out.
@@ -87,30 +90,29 @@ def embed(
         raise UserError(f"dtype {dtype!r} is unknown.{did_you_mean(dtype, DTYPES)}")
     if not inputs:
         raise UserError(f"no {kind} to embed")
-    identity = {"model": fingerprint(pretrained), "inputs": _digest(*inputs), "dtype": dtype}
-    files = _plan(Path(out), len(inputs), shard_size, identity)
-    files = files[jax.process_index() :: jax.process_count()]
+    identity = {
+        "model": fingerprint(pretrained),
+        "inputs": _digest(*inputs),
+        "dtype": dtype,
+        "shard_size": _SHARD_SIZE if shard_size is None else shard_size,
+    }
+    plan = _plan(Path(out), len(inputs), shard_size is not None, identity)
+    plan = plan[jax.process_index() :: jax.process_count()]
     embedder = Embedder(pretrained, batch_size)
     count, bad = 0, []
-    total = sum(len(rows) for _, rows in files)
-    hidden = jax.process_index() > 0
-    with tqdm.tqdm(total=total, unit=kind[:-1], delay=2, disable=hidden) as bar:
-        for file, rows in files:
-            if file != Path(out) and file.exists():
-                part = read_file(file)
-                bar.update(len(rows))
-            else:
-                chunk = [inputs[row] for row in rows]
-                vectors, kept, failed = getattr(embedder, kind)(chunk, bar.update)
-                part = Embeddings(
-                    vectors.astype(dtype),
-                    [chunk[index] for index in kept],
-                    KINDS[kind],
-                    {**identity, "bad": failed},
-                )
+    total = sum(len(rows) for _, rows, _ in plan)
+    with tqdm.tqdm(total=total, unit=kind[:-1], delay=2, disable=jax.process_index() > 0) as bar:
+        for file, rows, done in plan:
+            if done is None:
+                part = [inputs[row] for row in rows]
+                vectors, kept, failed = getattr(embedder, kind)(part, bar.update)
+                done = {**identity, "count": len(kept), "bad": failed}
                 _refuse_bad([*bad, *failed], total, max_bad_share)
-                write_file(file, part)
-            count, bad = count + len(part.names), bad + part.metadata["bad"]
+                names = [part[index] for index in kept]
+                write_file(file, Embeddings(vectors.astype(dtype), names, KINDS[kind], done))
+            else:
+                bar.update(len(rows))
+            count, bad = count + done["count"], bad + done["bad"]
     return {"out": str(out), "count": count, "dim": embedder.dim, "bad": bad}
 
 
@@ -270,51 +272,66 @@ def read(path: str | Path) -> Iterator[Embeddings]:
 
 def read_file(file: Path) -> Embeddings:
     """One .npz or .parquet file of `embed`."""
-    try:
+    with _foreign(file):
         if file.suffix == ".npz":
             with np.load(file) as data:
-                columns = {key: data[key] for key in data}
-            vectors, metadata = columns["embedding"], str(columns["metadata"])
+                columns = dict(data)
             kind = next(kind for kind in KINDS.values() if kind in columns)
-            names = columns[kind].tolist()
-        else:
-            import pyarrow.parquet
+            metadata = json.loads(str(columns["metadata"]))
+            return Embeddings(columns["embedding"], columns[kind].tolist(), kind, metadata)
+        import pyarrow.parquet
 
-            table = pyarrow.parquet.read_table(file)
-            metadata = table.schema.metadata[b"jvlm"].decode()
-            kind = next(kind for kind in KINDS.values() if kind in table.column_names)
-            names = table[kind].to_pylist()
-            column = table["embedding"].combine_chunks()
-            vectors = column.flatten().to_numpy().reshape(len(names), column.type.list_size)
-        return Embeddings(vectors, names, kind, json.loads(metadata))
+        table = pyarrow.parquet.read_table(file)
+        kind = next(kind for kind in KINDS.values() if kind in table.column_names)
+        column = table["embedding"].combine_chunks()
+        vectors = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+        return Embeddings(vectors, table[kind].to_pylist(), kind, _read_metadata(file))
+
+
+def _read_metadata(file: Path) -> dict[str, Any]:
+    """Metadata of a .parquet file, without its rows."""
+    import pyarrow.parquet
+
+    with _foreign(file):
+        return json.loads(pyarrow.parquet.read_schema(file).metadata[b"jvlm"])
+
+
+@contextlib.contextmanager
+def _foreign(file: Path):
+    """Says in one line that a file is not ours: numpy, zipfile and pyarrow raise a dozen kinds."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except Exception as error:  # numpy, zipfile and pyarrow raise a dozen kinds for foreign files.
+    except Exception as error:
         raise UserError(f"{file}: not embeddings of jvlm embed ({error})") from None
 
 
-def _plan(out: Path, count: int, shard_size: int | None, identity: dict) -> list:
-    """The files to be, each with the range of its inputs; refuses a folder of other ones."""
+def _plan(
+    out: Path, count: int, wants_parts: bool, identity: dict[str, Any]
+) -> list[tuple[Path, range, dict[str, Any] | None]]:
+    """(file to be, its inputs, its metadata if it is there); refuses a folder of other ones."""
     if out.suffix in (".npz", ".parquet"):
-        if shard_size is not None or jax.process_count() > 1:
+        if wants_parts or jax.process_count() > 1:
             raise UserError(f"{out}: parts, and several processes, need a folder, not a file")
-        return [(out, range(count))]
+        return [(out, range(count), None)]
     if out.suffix or (out.exists() and not out.is_dir()):
         raise UserError(f"{out}: give a file ending in .npz or .parquet, or a folder")
-    size = 65_536 if shard_size is None else shard_size
+    size = identity["shard_size"]
     if size < 1:
         raise UserError(f"shard_size {size}: give at least 1")
     parts = -(-count // size)
-    rows = [range(i * size, min(count, (i + 1) * size)) for i in range(parts)]
     files = [out / _part_name(i, parts) for i in range(parts)]
+    done = {}
     for file in sorted(out.glob("part-*.parquet")):
-        metadata = read_file(file).metadata if file in files else {}
-        if {key: metadata.get(key) for key in identity} != identity:
+        done[file] = _read_metadata(file)
+        if file not in files or {key: done[file].get(key) for key in identity} != identity:
             raise UserError(
                 f"{out}: holds embeddings of another model, input list or setting "
                 f"({file.name}): choose another folder, or empty it"
             )
-    return list(zip(files, rows))
+    rows = [range(i * size, min(count, (i + 1) * size)) for i in range(parts)]
+    return [(file, part, done.get(file)) for file, part in zip(files, rows)]
 
 
 def _part_name(index: int, parts: int) -> str:
