@@ -61,7 +61,7 @@ class TFDSSource:
         from tensorflow_datasets import features as kinds
 
         name, _, data_dir = self._arguments
-        label = find_builder(name, data_dir).info.features.get("label")
+        label = dict(find_builder(name, data_dir).info.features).get("label")
         if not isinstance(label, kinds.ClassLabel) or label.num_classes is None:
             return None
         return list(label.names)
