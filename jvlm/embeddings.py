@@ -7,13 +7,10 @@ OUT.parquet    columns `embedding` and `path` or `text`, metadata in the schema
 OUT/           part-00000-of-00012.parquet, ...: each holds the next `shard_size` inputs
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ import tqdm
 
 from jvlm import sharding
 from jvlm.config import to_dict
+from jvlm.data.pipeline import parallel_map
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import embed_ids
 from jvlm.evaluators.zero_shot import encoders
@@ -129,7 +127,7 @@ class Embedder:
 
     def __init__(self, pretrained: Any, batch_size: int = 256):
         shards = sharding.batch_shards(pretrained.mesh)
-        self._pretrained, self._batch_size = pretrained, -(-batch_size // shards) * shards
+        self._pretrained, self._batch_size, self._shards = pretrained, batch_size, shards
         self._image, self._text = encoders(pretrained.model, pretrained.mesh)
         image = {"image": pretrained.model.dummy_batch(shards)["image"]}
         with jax.set_mesh(pretrained.mesh):
@@ -147,6 +145,7 @@ class Embedder:
         Returns:
           float32[N, E], unit norm; the N indices of usable files; a line for each other one.
         """
+        size = -(-min(self._batch_size, len(files)) // self._shards) * self._shards
         kept, bad, rows, running = [], [], [], []
         vectors = [np.zeros((0, self.dim), np.float32)]
 
@@ -155,7 +154,7 @@ class Embedder:
             vectors.append(jax.device_get(embeds)[:real])
 
         def flush():
-            image = np.stack(rows + rows[-1:] * (self._batch_size - len(rows)))
+            image = np.stack(rows + rows[-1:] * (size - len(rows)))
             batch = sharding.put_whole_batch({"image": image}, self._pretrained.mesh)
             embeds = self._image(self._pretrained.params, batch)
             if running:
@@ -164,14 +163,14 @@ class Embedder:
             rows.clear()
 
         with jax.set_mesh(self._pretrained.mesh):
-            for index, row in enumerate(_parallel(self._load, files, 2 * self._batch_size)):
+            for index, row in enumerate(parallel_map(self._load, files, ahead=2 * size)):
                 progress(1)
                 if isinstance(row, UserError):
                     bad.append(str(row))
                     continue
                 kept.append(index)
                 rows.append(row)
-                if len(rows) == self._batch_size:
+                if len(rows) == size:
                     flush()
             if rows:
                 flush()
@@ -344,18 +343,6 @@ def _refuse_bad(bad: list[str], total: int, share: float) -> None:
             f"{len(bad)} of {total} images are unusable (--max_bad_share {share:g}); the first: "
             f"{bad[0]}"
         )
-
-
-def _parallel(function: Callable, items: Sequence, window: int) -> Iterator:
-    """Results in order, computed by threads at most `window` items ahead."""
-    waiting: collections.deque = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _digest(*texts: str) -> str:

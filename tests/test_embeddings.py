@@ -72,6 +72,21 @@ def test_resume_keeps_complete_parts(tmp_path, colours, files, monkeypatch):
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
+def test_processes_share_the_parts(tmp_path, colours, files, monkeypatch):
+    """Each writes its own; what they leave is what one process writes."""
+    embed(colours, "images", files, tmp_path / "one", shard_size=3)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    counts = []
+    for index in (1, 0):
+        monkeypatch.setattr("jax.process_index", lambda index=index: index)
+        counts.append(embed(colours, "images", files, tmp_path / "two", shard_size=3)["count"])
+    assert counts == [9, 11]
+    for file in (tmp_path / "one").iterdir():
+        assert (tmp_path / "two" / file.name).read_bytes() == file.read_bytes()
+    with pytest.raises(UserError, match="several processes, need a folder"):
+        embed(colours, "images", files, tmp_path / "x.npz")
+
+
 def test_other_embeddings_are_not_mixed(tmp_path, colours, files):
     out = tmp_path / "parts"
     embed(colours, "images", files, out, shard_size=11)

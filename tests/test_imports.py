@@ -37,7 +37,7 @@ MAY_IMPORT = {
         *("data", "tokenizers", "evaluators"),
     },
     "topk": {"sharding"},
-    "embeddings": {"errors", "config", "sharding", "evaluators"},
+    "embeddings": {"errors", "config", "data", "sharding", "evaluators"},
     "search": {"errors", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "pretrained"},
 }

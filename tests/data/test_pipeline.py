@@ -132,6 +132,33 @@ def test_tfds_without_tensorflow(data_dir):
         assert isinstance(got["image"], bytes)
 
 
+def test_parallel_map_keeps_order_and_stays_close():
+    import time
+
+    from jvlm.data.pipeline import parallel_map
+
+    started = []
+
+    def slow_if_even(item):
+        started.append(item)
+        time.sleep(0.002 * (item % 2 == 0))
+        return -item
+
+    results = parallel_map(slow_if_even, iter(range(40)), ahead=4)
+    assert [next(results) for _ in range(3)] == [0, -1, -2]
+    assert max(started) <= 2 + 4 + 1
+    assert list(results) == [-item for item in range(3, 40)]
+
+
+def test_parallel_map_passes_errors_on():
+    from jvlm.data.pipeline import parallel_map
+
+    results = parallel_map(lambda item: 1 // item, [1, 1, 0, 1], ahead=2)
+    assert next(results) == next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 @pytest.mark.parametrize(
     "section, message",
     [
