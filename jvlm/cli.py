@@ -202,8 +202,6 @@ def run_embed(args: argparse.Namespace) -> None:
 
 
 def run_search(args: argparse.Namespace) -> None:
-    import tqdm
-
     from jvlm import embeddings
     from jvlm.search import folder_index, search
 
@@ -215,8 +213,7 @@ def run_search(args: argparse.Namespace) -> None:
     if args.index:
         parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
     else:
-        with tqdm.tqdm(unit="image", delay=2) as bar:
-            index, bad = folder_index(model, args.images, cache=args.cache, progress=bar.update)
+        index, bad = folder_index(model, args.images, cache=args.cache)
         _warn_bad(bad)
         parts, identity = [index], None
     results = search(query, parts, args.top, identity)[0]

@@ -18,9 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
-from jvlm import sharding
+from jvlm import progress, sharding
 from jvlm.config import to_dict
 from jvlm.data.pipeline import parallel_map
 from jvlm.errors import UserError, did_you_mean
@@ -99,7 +98,7 @@ def embed(
     embedder = Embedder(pretrained, batch_size)
     count, bad = 0, []
     total = sum(len(rows) for _, rows, _ in plan)
-    with tqdm.tqdm(total=total, unit=kind[:-1], delay=2, disable=jax.process_index() > 0) as bar:
+    with progress.bar(total=total, unit=kind[:-1], leave=True) as bar:
         for file, rows, done in plan:
             if done is None:
                 part = [inputs[row] for row in rows]
@@ -134,13 +133,13 @@ class Embedder:
             self.dim = jax.eval_shape(self._image, pretrained.params, image).shape[-1]
 
     def images(
-        self, files: Sequence[str], progress: Callable[[int], Any] = lambda count: None
+        self, files: Sequence[str], report: Callable[[int], Any] = lambda count: None
     ) -> tuple[np.ndarray, list[int], list[str]]:
         """Embeds image files.
 
         Args:
           files: paths.
-          progress: told of files as they are done.
+          report: told of files as they are done.
 
         Returns:
           float32[N, E], unit norm; the N indices of usable files; a line for each other one.
@@ -164,7 +163,7 @@ class Embedder:
 
         with jax.set_mesh(self._pretrained.mesh):
             for index, row in enumerate(parallel_map(self._load, files, ahead=2 * size)):
-                progress(1)
+                report(1)
                 if isinstance(row, UserError):
                     bad.append(str(row))
                     continue
@@ -179,7 +178,7 @@ class Embedder:
         return np.concatenate(vectors), kept, bad
 
     def texts(
-        self, texts: Sequence[str], progress: Callable[[int], Any] = lambda count: None
+        self, texts: Sequence[str], report: Callable[[int], Any] = lambda count: None
     ) -> tuple[np.ndarray, list[int], list[str]]:
         """Embeds texts; arguments and result as of `images`, with nothing left out."""
         m, step, vectors = self._pretrained, 8192, []
@@ -189,7 +188,7 @@ class Embedder:
                 batch = m.processor(text=list(part))
                 ids = batch["text"], batch["text_mask"]
                 vectors.append(embed_ids(self._text, m.params, ids, m.mesh))
-                progress(len(part))
+                report(len(part))
         return np.concatenate(vectors), list(range(len(texts))), []
 
     def _load(self, file: str) -> np.ndarray | UserError:

@@ -4,14 +4,14 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jvlm import sharding
+from jvlm import progress, sharding
 from jvlm.data.sources import image_files
 from jvlm.embeddings import Embedder, Embeddings, fingerprint, read_file, write_file
 from jvlm.errors import UserError
@@ -59,7 +59,6 @@ def folder_index(
     folder: str,
     *,
     cache: str | Path | None = None,
-    progress: Callable[[int], Any] = lambda count: None,
 ) -> tuple[Embeddings, list[str]]:
     """The embeddings of a folder's images, of which only new and changed files are made anew.
 
@@ -67,7 +66,6 @@ def folder_index(
       pretrained: from `jvlm.load`.
       folder: searched with its subfolders.
       cache: where indexes are kept; default $XDG_CACHE_HOME/jvlm (~/.cache/jvlm).
-      progress: told of files as they are embedded.
 
     Returns:
       (embeddings in sorted order of paths, a line for each unreadable image).
@@ -87,7 +85,8 @@ def folder_index(
         known = dict(zip(old.names, zip(old.vectors, old.metadata["stamps"])))
     new = [f for f in files if known.get(relative[f], (None, ""))[1] != stamps[f]]
     embedder = Embedder(pretrained)
-    vectors, kept, bad = embedder.images(new, progress)
+    with progress.bar(total=len(new), unit="image") as bar:
+        vectors, kept, bad = embedder.images(new, bar.update)
     known.update({relative[new[i]]: (v, stamps[new[i]]) for i, v in zip(kept, vectors)})
     failed = set(new) - {new[index] for index in kept}
     usable = [f for f in files if f not in failed]

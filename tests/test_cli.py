@@ -106,15 +106,15 @@ def test_embed(call, trained, pictures, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("a red five\n\na blue one\n")
     args = ("embed", "--model", trained, "--json")
-    status, out, err = call(*args, "--texts", texts, "--out", tmp_path / "t.npz")
-    assert status == 0 and err == "" and json.loads(out)["count"] == 2
+    status, out, _ = call(*args, "--texts", texts, "--out", tmp_path / "t.npz")
+    assert status == 0 and json.loads(out)["count"] == 2
     with np.load(tmp_path / "t.npz") as data:
         want = jvlm.load(trained).embed_texts(["a red five", "a blue one"])
         np.testing.assert_allclose(data["embedding"], want, atol=1e-5)
     files = (pictures / "0.png", pictures)
     status, out, err = call(*args, "--images", *files, "--out", tmp_path / "i.parquet")
     assert status == 0 and json.loads(out)["count"] == 7
-    assert err.startswith("jvlm: left out: ") and "bad.png: not a readable image" in err
+    assert "jvlm: left out: " in err and "bad.png: not a readable image" in err
 
 
 @pytest.fixture(scope="module")

@@ -155,8 +155,8 @@ def compose(
       UserError: unknown step or option, missing option, or a step that needs a tokenizer where
         there is none.
     """
-    own = [("preprocess", {})]
-    steps = [s for step in steps for s in (preprocess if [tuple(step)] == own else [step])]
+    is_own = lambda name, options: name == "preprocess" and not options
+    steps = [s for step in steps for s in (preprocess if is_own(*step) else [step])]
     chain = [(name, _bind(name, options, tokenizer, f"{where}.{name}")) for name, options in steps]
 
     def apply(example: Example, rng: np.random.Generator) -> Example:

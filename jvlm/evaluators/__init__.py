@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from jvlm import sharding
+from jvlm import progress, sharding
 from jvlm.config import construct
 from jvlm.data import pipeline
 from jvlm.data.sources import build_source
@@ -85,7 +85,9 @@ class Batches:
         self._rows = sharding.host_rows(mesh, batch_size)
 
     def __iter__(self):
-        return pipeline.eval_batches(self._source, self._transform, self.batch_size, self._rows)
+        batches = pipeline.eval_batches(self._source, self._transform, self.batch_size, self._rows)
+        total = -(-len(self) // self.batch_size)
+        return iter(progress.bar(batches, unit="batch", total=total))
 
     def __len__(self) -> int:
         """Examples, not batches."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jvlm import sharding
+from jvlm import progress, sharding
 from jvlm.errors import UserError
 
 
@@ -74,7 +74,7 @@ def embed_all(
     shards = sharding.batch_shards(mesh)
     size = -(-min(batch_size, count) // shards) * shards
     rows, running = [], None
-    for start in range(0, count, size):
+    for start in progress.bar(range(0, count, size), unit="batch"):
         batch = make(np.minimum(np.arange(start, start + size), count - 1))
         # The devices compute while the host fetches the batch before and makes the next.
         embeds = encode(params, sharding.put_whole_batch(batch, mesh))

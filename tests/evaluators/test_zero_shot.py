@@ -10,7 +10,7 @@ import pytest
 
 from jvlm import sharding
 from jvlm.errors import UserError
-from jvlm.evaluators import Retrieval, ZeroShot, build_evaluators
+from jvlm.evaluators import Retrieval, ZeroShot, build_evaluators, need
 from jvlm.evaluators.zero_shot import class_logits, class_prompts, prompt_embeddings
 
 
@@ -103,6 +103,28 @@ def test_retrieval_counts_captions_of_every_image(mesh):
     # captions tie with it and come later.
     assert metrics["retrieval/t2i_r1"] == 15 / 16
     assert metrics["retrieval/i2t_r1"] == 7 / 8 and metrics["retrieval/i2t_r5"] == 1.0
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_retrieval_by_blocks(mesh, monkeypatch, with_ids):
+    text = np.array([[[(i + 1) % 8, 0], [i, 0]] for i in range(8)], np.int32)
+    more = {"image_id": np.array([0, 0, 2, 3, 4, 5, 6, 7])} if with_ids else {}
+    batches = rows(list(range(8)), [0] * 8, text=text, text_mask=np.ones_like(text, bool), **more)
+    del batches[0]["label"]
+    evaluator = Retrieval(OneHot(), batches, mesh)
+    with jax.set_mesh(mesh):
+        whole = evaluator.run({})
+        monkeypatch.setattr("jvlm.evaluators.retrieval._BLOCK", 3)
+        np.testing.assert_allclose(list(evaluator.run({}).values()), list(whole.values()))
+    # Text (i + 1, i): the first caption is the next image's; with ids, images 0 and 1 are the same.
+    assert whole["retrieval/t2i_r1"] == (9 if with_ids else 8) / 16
+    # Image i finds first the caption that image i - 1 has of it, but image 0 its own.
+    assert whole["retrieval/i2t_r1"] == (2 if with_ids else 1) / 8
+
+
+def test_objective_only_where_needed():
+    assert need({"a": {"kind": "zero_shot"}, "b": {"kind": "loss"}}, "objective")
+    assert not need({"a": {"kind": "zero_shot"}, "b": {"kind": "linear_probe"}}, "objective")
 
 
 def test_two_ways_to_ensemble():
