@@ -58,11 +58,14 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config(train, required=True)
     train.add_argument("--workdir", required=True, help="run directory")
 
-    evaluate = verb("evaluate", run_evaluate, "Run a run's evaluators on a checkpoint.")
+    evaluate = verb("evaluate", run_evaluate, "Run evaluators on a checkpoint.")
     _add_config(evaluate, required=False)
-    evaluate.add_argument("--workdir", required=True, help="run directory")
+    which = evaluate.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", dest="model", help="run directory; its own config by default")
+    which.add_argument("--model", help="run or published checkpoint; needs --config")
     evaluate.add_argument("--step", default="best", help="best (default), latest or a step")
     evaluate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    evaluate.add_argument("--out", metavar="FILE.json", help="also write a report")
     _add_json(evaluate)
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
@@ -80,12 +83,37 @@ def make_parser() -> argparse.ArgumentParser:
     classify = verb("classify", run_classify, "Zero-shot classification of image files.")
     classify.add_argument("images", nargs="+", metavar="IMAGE")
     classify.add_argument("--labels", required=True, nargs="+", help="class names")
-    classify.add_argument("--template", action="append", help="prompt with {}; may be repeated")
+    prompts = classify.add_mutually_exclusive_group()
+    prompts.add_argument("--template", action="append", help="prompt with {}; may be repeated")
+    prompts.add_argument(
+        "--templates", help="a known set, such as imagenet, or one of a file: FILE.json:NAME"
+    )
     _add_model(classify)
 
-    search = verb("search", run_search, "Find the images of a folder that fit a text.")
+    embed = verb("embed", run_embed, "Write the embeddings of images or texts into files.")
+    what = embed.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders")
+    what.add_argument("--texts", metavar="FILE.txt", help="one text a line")
+    embed.add_argument(
+        "--out",
+        required=True,
+        help="OUT.npz, OUT.parquet, or a folder of parts, which is resumed when it is there",
+    )
+    embed.add_argument("--shard_size", type=int, help="inputs a part of a folder (default 65536)")
+    embed.add_argument("--batch_size", type=int, default=256, help="rows at a time (default 256)")
+    embed.add_argument("--dtype", default="float32", help="of the files: float32 or float16")
+    embed.add_argument(
+        "--max_bad_share", type=float, default=0.01, help="unreadable images to bear (0.01)"
+    )
+    _add_model(embed)
+
+    search = verb("search", run_search, "Find the images that fit a text or an image.")
     search.add_argument("query", help="what to look for")
-    search.add_argument("--images", required=True, help="folder, searched with its subfolders")
+    search.add_argument("--image_query", action="store_true", help="the query is an image file")
+    where = search.add_mutually_exclusive_group(required=True)
+    where.add_argument("--images", help="folder, searched with its subfolders; its index is kept")
+    where.add_argument("--index", help="what jvlm embed wrote")
+    search.add_argument("--cache", help="where indexes are kept (default $XDG_CACHE_HOME/jvlm)")
     search.add_argument("--top", type=int, default=5, help="how many to show (default 5)")
     _add_model(search)
     return parser
@@ -112,7 +140,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise UserError("--config.x=... needs --config")
     config = load(args.config, args.overrides) if args.config else None
     step = args.step if args.step in ("best", "latest") else _integer("--step", args.step)
-    metrics = evaluate(args.workdir, config, step=step, dtype=args.dtype)
+    metrics = evaluate(args.model, config, step=step, dtype=args.dtype, out=args.out)
     _print(args, metrics, [f"{name:24} {value:.4f}" for name, value in metrics.items()])
 
 
@@ -136,9 +164,7 @@ def run_data(args: argparse.Namespace) -> None:
 def run_classify(args: argparse.Namespace) -> None:
     from jvlm.pretrained import load
 
-    templates = args.template or ["{}"]
-    if any("{}" not in template for template in templates):
-        raise UserError("--template: put {} where the class name goes")
+    templates = args.templates or args.template or ["{}"]
     probabilities = load(args.model).classify(args.images, args.labels, templates)
     results, lines = [], []
     for image, row in zip(args.images, probabilities.tolist()):
@@ -148,16 +174,66 @@ def run_classify(args: argparse.Namespace) -> None:
     _print(args, results, lines)
 
 
+def run_embed(args: argparse.Namespace) -> None:
+    from jvlm import distributed
+    from jvlm.data.sources import image_files
+    from jvlm.embeddings import embed
+    from jvlm.evaluators.templates import read_lines
+
+    distributed.initialize()
+    if args.images:
+        found = [image_files(p) if Path(p).is_dir() else [p] for p in args.images]
+        kind, inputs = "images", [file for files in found for file in files]
+    else:
+        kind, inputs = "texts", read_lines(args.texts)
+    result = embed(
+        _load_on_all_devices(args.model),
+        kind,
+        inputs,
+        args.out,
+        dtype=args.dtype,
+        shard_size=args.shard_size,
+        batch_size=args.batch_size,
+        max_bad_share=args.max_bad_share,
+    )
+    _warn_bad(result["bad"])
+    line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
+    _print(args, result, [line])
+
+
 def run_search(args: argparse.Namespace) -> None:
-    from jvlm.data.sources import FolderSource
+    from jvlm import embeddings
+    from jvlm.search import folder_index, search
+
+    model = _load_on_all_devices(args.model)
+    embed = model.embed_images if args.image_query else model.embed_text
+    query = embed([args.query])
+    if args.index:
+        parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
+    else:
+        index, bad = folder_index(model, args.images, cache=args.cache)
+        _warn_bad(bad)
+        parts, identity = [index], None
+    results = search(query, parts, args.top, identity)[0]
+    _print(args, results, [f"{r['score']:.4f}  {r.get('image', r.get('text'))}" for r in results])
+
+
+def _load_on_all_devices(path: str):
+    """Loads a model for bulk work: a batch is spread over the devices of this host."""
+    import jax
+
+    from jvlm import sharding
     from jvlm.pretrained import load
 
-    files = [str(path) for path in FolderSource(args.images).files]
-    model = load(args.model)
-    scores = model.embed_images(files) @ model.embed_text([args.query])[0]
-    ranked = sorted(zip(files, scores.tolist()), key=lambda pair: -pair[1])[: args.top]
-    results = [{"image": image, "score": score} for image, score in ranked]
-    _print(args, results, [f"{score:.4f}  {image}" for image, score in ranked])
+    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()))
+
+
+def _warn_bad(lines: Sequence[str]) -> None:
+    """Names the first images that were left out."""
+    for line in lines[:10]:
+        print(f"jvlm: left out: {line}", file=sys.stderr)
+    if len(lines) > 10:
+        print(f"jvlm: and {len(lines) - 10} more", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -179,7 +255,9 @@ def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="run, or published checkpoint"
+    )
     _add_json(parser)
 
 

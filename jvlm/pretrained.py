@@ -24,11 +24,12 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_all, embed_texts
+from jvlm.evaluators.common import embed_all, embed_ids
+from jvlm.evaluators.templates import expand_templates
 from jvlm.evaluators.zero_shot import (
     class_logits,
+    class_prompts,
     encoders,
-    expand_templates,
     inverse_temperature,
     prompt_embeddings,
 )
@@ -126,17 +127,16 @@ class Pretrained:
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Strings -> float32[B, E], unit norm."""
-        tokenizer = self.processor.tokenizer
-        if tokenizer is None:
-            raise UserError(NO_TOKENIZER)
+        if isinstance(texts, str) or not len(texts):
+            raise UserError("give a list of texts, at least one")
         with jax.set_mesh(self.mesh):
-            return embed_texts(self._encoders[1], self.params, tokenizer, texts, self.mesh)
+            return embed_ids(self._encoders[1], self.params, self._tokenize(texts), self.mesh)
 
     def classify(
         self,
         images: Sequence,
         labels: Sequence[str],
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = ("{}",),
         fill: Mapping[str, Sequence[str]] | None = None,
         ensemble: str = "embeddings",
     ) -> np.ndarray:
@@ -145,16 +145,19 @@ class Pretrained:
         Args:
           images: B paths, Pillow images or arrays.
           labels: C class names.
-          templates, fill: prompts, see `evaluators.zero_shot.ZeroShot`.
+          templates, fill: prompts, see `evaluators.templates.expand_templates`.
           ensemble: how several prompts count, see `evaluators.zero_shot.class_logits`.
 
         Returns:
           float32[B, C].
         """
-        prompts = expand_templates(templates, fill or {})
-        embeds = prompt_embeddings(self.embed_text, list(labels), prompts)
+        templates = expand_templates(templates, fill)
+        ids = self._tokenize(class_prompts(labels, templates))
+        with jax.set_mesh(self.mesh):
+            embed = lambda part: embed_ids(self._encoders[1], self.params, part, self.mesh)
+            prompts = prompt_embeddings(embed, ids, len(templates), ensemble)
         scale = inverse_temperature(self.model, self.params)
-        logits = class_logits(self.embed_images(images), embeds, scale, ensemble)
+        logits = class_logits(self.embed_images(images), prompts, scale, ensemble)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
 
     def save(self, path: str | Path) -> None:
@@ -202,6 +205,10 @@ class Pretrained:
             )
             if self.processor.tokenizer is not None:
                 self.processor.tokenizer.export(part)
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        batch = self.processor(text=texts)
+        return batch["text"], batch["text_mask"]
 
     @functools.cached_property
     def _encoders(self):

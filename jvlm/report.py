@@ -53,7 +53,7 @@ def write(
         "metrics": metrics,
         "config": to_dict(pretrained.run),
         "versions": versions(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": device(),
         "steps": steps,
         "seconds": round(seconds, 2),
         "samples_per_second": round(samples / seconds, 2) if seconds else 0.0,
@@ -64,11 +64,15 @@ def write(
         if sheet is not None:
             sheet.save(workdir / "samples.png")
         (workdir / "report.md").write_text(to_markdown(report, has_picture=sheet is not None))
-        # Last and at once: its existence says that the run has ended.
-        part = workdir / "report.json.part"
-        part.write_text(json.dumps(report, indent=1))
-        part.rename(workdir / "report.json")
+        write_json(workdir / "report.json", report)  # Last: it says that the run has ended.
     return report
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(value, indent=1))
+    part.replace(path)
 
 
 def read(workdir: Path) -> dict[str, Any] | None:
@@ -86,6 +90,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def device() -> str:
+    """What the numbers were computed on, such as '8 x TPU v5 lite'."""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
 def make_picture(config: Any) -> Callable[[Pretrained], Image.Image] | None:

@@ -193,6 +193,7 @@ def _train(
         model=model,
         objective=objective,
         tokenizer=tokenizer,
+        preprocess=config.preprocess,
         mesh=mesh,
     )
     picture = report.make_picture(config)

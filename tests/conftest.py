@@ -68,6 +68,48 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+@pytest.fixture
+def colours():
+    """What `jvlm.load` gives, of a model that sees an image's mean colour and knows three words."""
+    import types
+
+    import flax.linen as nn
+    import jax.numpy as jnp
+
+    from jvlm import sharding
+    from jvlm.layers import l2_normalize
+    from jvlm.pretrained import Processor
+
+    class Colours(nn.Module):
+        cfg: str = "colours"
+
+        def setup(self):
+            self.gain = self.param("gain", nn.initializers.ones, (3,))
+
+        def encode_image(self, image):
+            return l2_normalize(image.mean((1, 2)) * self.gain)
+
+        def encode_text(self, text, text_mask):
+            return jax.nn.one_hot(text[:, 0], 3)
+
+        def dummy_batch(self, rows):
+            return {"image": jnp.zeros((rows, 4, 4, 3), jnp.uint8)}
+
+    class Words:
+        vocab_size, max_len = 3, 1
+
+        def __call__(self, texts):
+            ids = np.array([[("red", "green", "blue").index(text)] for text in texts], np.int32)
+            return ids, np.ones_like(ids, bool)
+
+    return types.SimpleNamespace(
+        model=Colours(),
+        params={"gain": jnp.ones(3)},
+        processor=Processor((("resize_center_crop", dict(size=4)),), Words()),
+        mesh=sharding.make_mesh(8),
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share an expensive fixture go to one worker, so that it is made once."""

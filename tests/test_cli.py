@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import linear_model
 
 import jvlm
 from jvlm import cli
@@ -64,6 +65,10 @@ def test_classify(call, trained, pictures):
         np.testing.assert_allclose(sum(result["probabilities"].values()), 1, atol=1e-5)
     status, out, _ = call("classify", images[0], "--labels", *labels, "--model", trained)
     assert status == 0 and out.count("%") == 3
+    args = ("classify", images[0], "--labels", *labels, "--model", trained, "--json")
+    _, one, _ = call(*args, "--template", "a photo of {}.")
+    _, many, _ = call(*args, "--templates", "imagenet_7")
+    assert json.loads(one) != json.loads(many) != results[:1]
     # The same numbers as the library's.
     want = jvlm.load(trained).classify(images, labels)
     np.testing.assert_allclose(
@@ -71,20 +76,96 @@ def test_classify(call, trained, pictures):
     )
 
 
-def test_search(call, trained, pictures):
-    args = ("search", "a red five", "--images", pictures, "--model", trained)
-    status, out, _ = call(*args, "--top", 3, "--json")
+def test_search(call, trained, pictures, tmp_path):
+    args = ("search", "a red five", "--model", trained, "--top", 3, "--json")
+    images = ("--images", pictures, "--cache", tmp_path / "cache")
+    status, out, _ = call(*args, *images)
     assert status == 0
     found = json.loads(out)
     model = jvlm.load(trained)
     files = sorted(str(path) for path in pictures.glob("*.png"))
     scores = model.embed_images(files) @ model.embed_text(["a red five"])[0]
     assert [f["image"] for f in found] == [files[i] for i in np.argsort(-scores)[:3]]
+    np.testing.assert_allclose([f["score"] for f in found], -np.sort(-scores)[:3], atol=1e-5)
+    assert json.loads(call(*args, *images)[1]) == found
+
+    index = tmp_path / "index"
+    status, out, _ = call(
+        *("embed", "--images", pictures, "--out", index, "--shard_size", 4, "--model", trained)
+    )
+    assert status == 0 and f"wrote 6 embeddings of 16 numbers to {index}" in out
+    assert json.loads(call(*args, "--index", index)[1]) == found
+    # A picture finds itself.
+    args = ("search", files[4], "--image_query", "--index", index, "--model", trained)
+    status, out, _ = call(*args, "--top", 1)
+    assert status == 0 and out == f"1.0000  {files[4]}\n"
 
 
-def test_evaluate(call, trained):
+def test_embed(call, trained, pictures, tmp_path):
+    (pictures / "bad.png").write_text("x")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a red five\n\na blue one\n")
+    args = ("embed", "--model", trained, "--json")
+    status, out, _ = call(*args, "--texts", texts, "--out", tmp_path / "t.npz")
+    assert status == 0 and json.loads(out)["count"] == 2
+    with np.load(tmp_path / "t.npz") as data:
+        want = jvlm.load(trained).embed_text(["a red five", "a blue one"])
+        np.testing.assert_allclose(data["embedding"], want, atol=1e-5)
+    files = (pictures / "0.png", pictures)
+    status, out, err = call(*args, "--images", *files, "--out", tmp_path / "i.parquet")
+    assert status == 0 and json.loads(out)["count"] == 7
+    assert "jvlm: left out: " in err and "bad.png: not a readable image" in err
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """A folder of digits, each with its own sub-folder."""
+    folder, count = tmp_path_factory.mktemp("classes"), 0
+    for index in range(60):
+        scene = digit_scenes.compose("small", "test", index)
+        if scene["label"] >= 0 and count < 24:
+            place = folder / f"digit_{scene['label']}"
+            place.mkdir(exist_ok=True)
+            Image.fromarray(scene["image"]).save(place / f"{index}.png")
+            count += 1
+    return folder
+
+
+def test_evaluate(call, trained, classes, tmp_path):
     status, out, _ = call("evaluate", "--workdir", trained, "--json")
     assert status == 0 and "zero_shot/top1" in json.loads(out)
+
+    report = tmp_path / "report.json"
+    config = f"--config=clip/evaluate:data=folder:{classes},templates=mnist,train={classes}"
+    status, out, _ = call("evaluate", "--model", trained, config, "--json", "--out", report)
+    assert status == 0
+    metrics = json.loads(out)
+    # By hand: the names are the folders', the pictures are prepared as the model wants them.
+    names = sorted(path.name for path in classes.iterdir())
+    files = [str(file) for name in names for file in sorted((classes / name).iterdir())]
+    labels = np.array([names.index(file.split("/")[-2]) for file in files])
+    shown = [name.replace("_", " ") for name in names]
+    model = jvlm.load(trained)
+    predicted = model.classify(files, shown, "mnist").argmax(1)
+    assert metrics["zero_shot/top1"] == pytest.approx((predicted == labels).mean())
+    image = model.processor(images=files)["image"]
+    variables = {"params": model.params}
+    features = model.model.apply(variables, image, projected=True, method="image_features")
+    probe = linear_model.LogisticRegression(C=0.316, max_iter=1000).fit(features, labels)
+    assert metrics["linear_probe/top1"] == pytest.approx(probe.score(features, labels))
+    written = json.loads(report.read_text())
+    assert written["metrics"] == metrics and written["model"] == str(trained)
+    assert written["config"]["zero_shot"]["templates"] == "mnist"
+
+
+def test_evaluate_on_tfds_with_captions(call, trained):
+    arg = "data=tfds:digit_scenes/tiny,templates=,captions=captions,per_image=3"
+    config = f"--config=clip/evaluate:{arg}"
+    status, out, _ = call("evaluate", "--model", trained, config, "--json")
+    assert status == 0
+    assert set(json.loads(out)) == {
+        f"retrieval/{w}_r{k}" for w in ("i2t", "t2i") for k in (1, 5, 10)
+    }
 
 
 def test_data(call, data_dir, tmp_path):
@@ -120,6 +201,12 @@ def test_data(call, data_dir, tmp_path):
         (["train", "--config=clip/digits"], "--workdir"),
         (["trian"], "invalid choice"),
         (["evaluate", "--workdir=/nowhere"], "/nowhere: no such file or folder"),
+        (["evaluate"], "--workdir --model is required"),
+        (["evaluate", "--model=/nowhere", "--config=clip/evaluate"], "say on what"),
+        (["evaluate", "--workdir=x", "--out=/nowhere/x.json"], "/nowhere/x.json: its folder"),
+        (["embed", "--model=x", "--out=x.npz"], "--images --texts is required"),
+        (["embed", "--model=x", "--out=x.npz", "--texts=none.txt"], "none.txt: No such file"),
+        (["search", "x", "--model=x"], "--images --index is required"),
         (["data", "prepare", "digit_scenes/smal"], "Did you mean 'digit_scenes/small'"),
         (["data", "info", "imagenet2012"], "is not prepared"),
     ],
@@ -137,6 +224,8 @@ def test_bad_images_and_runs(call, trained, pictures):
         (("classify", pictures / "bad.png", *labels), "bad.png: not a readable image"),
         (("classify", pictures / "none.png", *labels), "none.png: No such file"),
         (("classify", pictures / "0.png", *labels, "--template", "x"), "put {} where"),
+        (("classify", pictures / "0.png", *labels, "--templates", "imagnet"), "'imagenet'"),
+        (("search", "x", "--index", "/nowhere", "--model", trained), "/nowhere: no such file"),
         (("search", "x", "--images", "/nowhere", "--model", trained), "/nowhere: no such folder"),
         (
             ("evaluate", "--workdir", trained, "--step", "3"),

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "tokenizers": {"errors", "config"},
     "metrics": set(),
     "data": {"errors", "config", "paths"},
-    "evaluators": {"errors", "config", "data", "metrics", "sharding"},
+    "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "distributed": {"errors"},
     "logs": {"paths", "sharding", "state"},
@@ -39,6 +39,10 @@ MAY_IMPORT = {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
         *("data", "tokenizers", "evaluators", "convert", "layers"),
     },
+    "progress": set(),
+    "topk": {"sharding"},
+    "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
+    "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "pretrained"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))

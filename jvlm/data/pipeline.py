@@ -7,11 +7,14 @@ makes its own rows only. So the checkpointed state is t, and a run resumes on an
 and worker processes with the same samples in the same rows.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,16 +150,38 @@ def eval_batches(
       UserError: an unusable record (evaluation must not quietly leave something out).
     """
     rows = range(batch_size) if rows is None else rows
-    rng = np.random.default_rng(0)
-    for start in range(0, len(source), batch_size):
-        batch = []
-        for row in rows:
-            index = min(start + row, len(source) - 1)
-            try:
-                batch.append(transform(source[index], rng))
-            except BadRecord as error:
-                raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
-        yield {**collate(batch), "_mask": np.array([start + row < len(source) for row in rows])}
+    starts = range(0, len(source), batch_size)
+
+    def load(index: int) -> dict[str, Any]:
+        try:
+            return transform(source[index], sample_rng(0, index))
+        except BadRecord as error:
+            raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
+
+    indices = (min(start + row, len(source) - 1) for start in starts for row in rows)
+    examples = parallel_map(load, indices, ahead=2 * len(rows))
+    for start in starts:
+        batch = collate(list(itertools.islice(examples, len(rows))))
+        yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
+
+
+def parallel_map(function: Callable, items: Iterable, ahead: int) -> Iterator:
+    """Results in the items' order, computed by threads up to `ahead` items early.
+
+    Reading, decoding and resizing spend their time outside the interpreter's lock.
+    """
+    waiting: collections.deque = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Of a reader that stops early, nothing more is computed.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

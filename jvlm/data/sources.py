@@ -3,6 +3,7 @@
 """Data sets by random access: `len(source)`, `source[i] -> raw example`, `source.fingerprint`."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,10 @@ from jvlm.paths import unflatten
 
 
 class Source(Protocol):
-    """What the pipeline needs of a data set. Must survive pickling (worker processes)."""
+    """What the pipeline needs of a data set. Must survive pickling (worker processes).
+
+    A source whose examples have `label` may have `class_names`: the names in the labels' order.
+    """
 
     fingerprint: dict[str, Any]
     """Name, split and size: a resumed run must find the same data."""
@@ -51,6 +55,17 @@ class TFDSSource:
         parse, records = self._opened
         return parse(records[index])
 
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the feature `label`, where it has names and not only a number of classes."""
+        from tensorflow_datasets import features as kinds
+
+        name, _, data_dir = self._arguments
+        label = dict(find_builder(name, data_dir).info.features).get("label")
+        if not isinstance(label, kinds.ClassLabel) or label.num_classes is None:
+            return None
+        return list(label.names)
+
     def __getstate__(self):
         # Readers hold open files: every worker process opens its own.
         return {k: v for k, v in self.__dict__.items() if k != "_opened"}
@@ -73,23 +88,40 @@ class TFDSSource:
             }
         try:
             return parse, builder.as_data_source(split, **options)
+        except NotImplementedError:
+            raise UserError(
+                f"data set {name}: its files have no random access: prepare it anew with "
+                "file_format='array_record'"
+            ) from None
         except ValueError as error:
             splits = ", ".join(sorted(builder.info.splits))
             raise UserError(f"data set {name}, split {split}: {error} (splits: {splits})") from None
 
 
 class FolderSource:
-    """All images below a folder, in sorted order. Each example has `image` bytes and `path`."""
+    """All images below a folder, in sorted order. Each example has `image` bytes and `path`.
 
-    def __init__(self, path: str):
-        root = Path(path)
-        if not root.is_dir():
-            raise UserError(f"{path}: no such folder")
-        self.files = sorted(
-            str(file) for file in root.rglob("*") if file.suffix.lower() in images.SUFFIXES
-        )
-        if not self.files:
-            raise UserError(f"{path}: no image files ({', '.join(images.SUFFIXES)})")
+    Args:
+      path: the folder.
+      labels: the sub-folders are classes, in sorted order, and examples have `label` too.
+    """
+
+    class_names: list[str] | None = None
+
+    def __init__(self, path: str, labels: bool = False):
+        self.files, self._labels = image_files(path), None
+        if labels:
+            # Of a file, the first folder below `path` is its class; what has none is no example.
+            below = {file: Path(file).relative_to(path).parts for file in self.files}
+            self.files = sorted(
+                (file for file in self.files if len(below[file]) > 1), key=lambda f: below[f]
+            )
+            if not self.files:
+                raise UserError(f"{path}: no sub-folders with images, one for each class")
+            classes = [below[file][0] for file in self.files]
+            self.class_names = sorted(set(classes))
+            index = {name: number for number, name in enumerate(self.class_names)}
+            self._labels = [index[name] for name in classes]
         self.fingerprint = {"kind": "folder", "path": str(path), "size": len(self.files)}
 
     def __len__(self) -> int:
@@ -99,9 +131,30 @@ class FolderSource:
         path = self.files[index]
         try:
             with open(path, "rb") as file:
-                return {"image": file.read(), "path": path}
+                example = {"image": file.read(), "path": path}
         except OSError as error:
             raise images.BadRecord(f"{path}: {error.strerror}") from None
+        return example if self._labels is None else {**example, "label": self._labels[index]}
+
+
+def image_files(folder: str) -> list[str]:
+    """Paths of all images below a folder, in sorted order, hidden files left out.
+
+    Raises:
+      UserError: no such folder, or no image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    files = sorted(
+        os.path.join(place, name)
+        for place, _, names in os.walk(root, followlinks=True)
+        for name in names
+        if os.path.splitext(name)[1].lower() in images.SUFFIXES and not name.startswith(".")
+    )
+    if not files:
+        raise UserError(f"{folder}: no image files ({', '.join(images.SUFFIXES)})")
+    return files
 
 
 SOURCES = {"tfds": TFDSSource, "folder": FolderSource}

@@ -113,6 +113,16 @@ def first(example, rng, *, key: str, out: str) -> Example:
     return {out: example[key][0]}
 
 
+def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
+    """The first `count` of several, such as five captions; 'a/b' is entry b of entry a."""
+    value: Any = example
+    for part in key.split("/"):
+        value = value[part]
+    if len(value) < count:
+        raise UserError(f"data: take: {key} has {len(value)} entries, fewer than {count}")
+    return {out or key: list(value[:count])}
+
+
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
     """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
     value = example[key]
@@ -152,19 +162,33 @@ TRANSFORMS: dict[str, Callable] = {
     "resize_cover": resize_cover,
     "resize_shortest": resize_shortest,
     "resize_square": resize_square,
+    "take": take,
     "tokenize": tokenize,
 }
 
 
 def compose(
-    steps: Sequence[tuple[str, Mapping]], *, tokenizer: Any = None, where: str = "data.transforms"
+    steps: Sequence[tuple[str, Mapping]],
+    *,
+    tokenizer: Any = None,
+    preprocess: Sequence[tuple[str, Mapping]] = (),
+    where: str = "data.transforms",
 ) -> Transform:
     """Turns a config's list of (name, options) into one function of (example, rng).
+
+    Args:
+      steps: names and options.
+      tokenizer: for the steps that ask for one.
+      preprocess: what the step `("preprocess", {})` stands for: the model's own image transforms,
+        so that one evaluation config serves every checkpoint.
+      where: the config key, for messages.
 
     Raises:
       UserError: unknown step or option, missing option, or a step that needs a tokenizer where
         there is none.
     """
+    is_own = lambda name, options: name == "preprocess" and not options
+    steps = [s for step in steps for s in (preprocess if is_own(*step) else [step])]
     chain = [(name, _bind(name, options, tokenizer, f"{where}.{name}")) for name, options in steps]
 
     def apply(example: Example, rng: np.random.Generator) -> Example:

@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jvlm import sharding
-from jvlm.errors import UserError
+from jvlm import progress, sharding
 
 
 def jit_on_mesh(fn: Callable, mesh: jax.sharding.Mesh) -> Callable:
@@ -28,8 +27,8 @@ def run_rows(
       params: nested dict.
       batches: `evaluators.Batches`.
       mesh: the device mesh.
-      keep: batch keys to hand on; they take the same way as the outputs, so that rows agree on
-        every host.
+      keep: batch keys to hand on, where the batches have them; they take the same way as the
+        outputs, so that rows agree on every host.
 
     Yields:
       (outputs, {key: values}) per batch, numpy, with the rows of all hosts.
@@ -37,7 +36,7 @@ def run_rows(
     gather = _gatherer(mesh)
     for batch in batches:
         arrays = sharding.put_batch(batch, mesh, batches.batch_size)
-        kept = gather(None, {key: arrays[key] for key in (*keep, "_mask")})
+        kept = gather(None, {key: arrays[key] for key in (*keep, "_mask") if key in arrays})
         del arrays["_mask"]
         out, kept = jax.device_get((fn(params, arrays), kept))
         valid = kept.pop("_mask")
@@ -73,21 +72,20 @@ def embed_all(
     """
     shards = sharding.batch_shards(mesh)
     size = -(-min(batch_size, count) // shards) * shards
-    rows = []
-    for start in range(0, count, size):
-        part = np.arange(start, start + size)
-        batch = make(np.minimum(part, count - 1))
+    rows, running = [], None
+    for start in progress.bar(range(0, count, size), unit="batch"):
+        batch = make(np.minimum(np.arange(start, start + size), count - 1))
+        # The devices compute while the host fetches the batch before and makes the next.
         embeds = encode(params, sharding.put_whole_batch(batch, mesh))
-        rows.append(jax.device_get(embeds)[part < count])
-    return np.concatenate(rows)
+        if running is not None:
+            rows.append(jax.device_get(running))
+        running = embeds
+    return np.concatenate([*rows, jax.device_get(running)])[:count]
 
 
-def embed_texts(
-    encode: Callable, params: Any, tokenizer: Any, texts: Sequence[str], mesh: jax.sharding.Mesh
+def embed_ids(
+    encode: Callable, params: Any, ids: tuple[np.ndarray, np.ndarray], mesh: jax.sharding.Mesh
 ) -> np.ndarray:
-    """Texts -> float32[len(texts), E]."""
-    if isinstance(texts, str) or not len(texts):
-        raise UserError("give a list of texts, at least one")
-    ids, masks = tokenizer(texts)
-    make = lambda part: {"text": ids[part], "text_mask": masks[part]}
-    return embed_all(encode, params, make, len(texts), mesh, 256)
+    """What a tokenizer gives, (int32[N, T], bool[N, T]) -> float32[N, E]."""
+    make = lambda part: {"text": ids[0][part], "text_mask": ids[1][part]}
+    return embed_all(encode, params, make, len(ids[0]), mesh, 256)

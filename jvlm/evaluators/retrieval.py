@@ -5,14 +5,17 @@
 import numpy as np
 
 from jvlm.evaluators.common import jit_on_mesh, run_rows
-from jvlm.metrics.retrieval import recall_at_k
+from jvlm.metrics.retrieval import first_hits, recall_of_ranks
+
+_BLOCK = 1024
 
 
 class Retrieval:
     """Recall at 1, 5 and 10.
 
-    Rows need `image`, `text` int32[T] or several int32[C, T] (with `text_mask`), and `image_id`:
-    any item of equal id is a hit, so that scenes that mean the same count as the same.
+    Rows need `image` and `text` int32[T] or several int32[C, T] (with `text_mask`). With `image_id`
+    any item of equal id is a hit, so that scenes that mean the same count as the same; without, an
+    image's hits are its own texts.
     """
 
     def __init__(self, model, batches, mesh):
@@ -35,14 +38,24 @@ class Retrieval:
         )
         image = np.concatenate([out[0] for out, _ in results])
         text = np.concatenate([out[1] for out, _ in results])
-        image_id = np.concatenate([batch["image_id"] for _, batch in results])
+        if "image_id" in results[0][1]:
+            image_id = np.concatenate([batch["image_id"] for _, batch in results])
+        else:
+            image_id = np.arange(len(image))
         text_id = np.repeat(image_id, text.shape[1])
-        similarity = image @ text.reshape(-1, text.shape[-1]).T
+        text = text.reshape(-1, text.shape[-1])
         metrics = {}
-        for name, scores, query, key in (
-            ("i2t", similarity, image_id, text_id),
-            ("t2i", similarity.T, text_id, image_id),
+        for name, query, query_id, key, key_id in (
+            ("i2t", image, image_id, text, text_id),
+            ("t2i", text, text_id, image, image_id),
         ):
-            recalls = recall_at_k(scores, query, key, (1, 5, 10))
+            recalls = recall_of_ranks(_ranks(query, query_id, key, key_id), (1, 5, 10))
             metrics.update({f"retrieval/{name}_r{k}": value for k, value in recalls.items()})
         return metrics
+
+
+def _ranks(query, query_id, key, key_id) -> np.ndarray:
+    """`first_hits`, by blocks of queries: the whole similarity matrix need not fit."""
+    starts = range(0, len(query), _BLOCK)
+    blocks = [slice(start, start + _BLOCK) for start in starts]
+    return np.concatenate([first_hits(query[b] @ key.T, query_id[b], key_id) for b in blocks])

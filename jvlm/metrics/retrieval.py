@@ -21,10 +21,31 @@ def recall_at_k(
     Returns:
       k -> recall in [0, 1].
     """
-    deepest = min(max(ks), scores.shape[1])
-    hits = np.empty((len(scores), deepest), bool)
-    for start in range(0, len(scores), 1024):
-        rows = slice(start, start + 1024)
-        ranked = np.argsort(-scores[rows], axis=1, kind="stable")[:, :deepest]
-        hits[rows] = key_ids[ranked] == query_ids[rows, None]
-    return {k: float(hits[:, :k].any(1).mean()) for k in ks}
+    return recall_of_ranks(first_hits(scores, query_ids, key_ids), ks)
+
+
+def recall_of_ranks(ranks: np.ndarray, ks: Sequence[int]) -> dict[int, float]:
+    """Recall at k from `first_hits`: k -> share of ranks below k."""
+    return {k: float((ranks < k).mean()) for k in ks}
+
+
+def first_hits(scores: np.ndarray, query_ids: np.ndarray, key_ids: np.ndarray) -> np.ndarray:
+    """Rank of each query's best key of its own id, without sorting.
+
+    Args:
+      scores, query_ids, key_ids: see `recall_at_k`.
+
+    Returns:
+      float[queries]: 0 is the top; infinite where no key has the query's id.
+    """
+    ranks = np.empty(len(scores))
+    places = np.arange(len(key_ids))
+    for start in range(0, len(scores), 256):
+        rows = slice(start, start + 256)
+        block = scores[rows]
+        own = query_ids[rows, None] == key_ids
+        best = np.where(own, block, -np.inf).argmax(axis=1)[:, None]
+        score = np.take_along_axis(block, best, axis=1)
+        before = (block > score).sum(1) + ((block == score) & (places < best)).sum(1)
+        ranks[rows] = np.where(own.any(1), before, np.inf)
+    return ranks

@@ -106,19 +106,20 @@ class CLIP(nn.Module):
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         """image uint8 or normalised float[B, H, W, 3] -> float32[B, E], unit norm."""
-        return l2_normalize(self.image_features(image))
+        return l2_normalize(self.image_features(image, projected=True))
 
     def encode_text(self, text: jax.Array, text_mask: jax.Array | None = None) -> jax.Array:
         """text int32[B, T], text_mask bool[B, T] -> float32[B, E], unit norm."""
         pooled = self.text(text, text_mask).pooled
         return l2_normalize(pooled if self.cfg.text_proj == "none" else self.text_proj(pooled))
 
-    def image_features(self, image: jax.Array, project: bool = True) -> jax.Array:
-        """image as in `encode_image` -> the embedding before normalisation, float32[B, E], or with
-        project=False the tower's pooled vector [B, D], for linear probes."""
+    def image_features(self, image: jax.Array, projected: bool = False) -> jax.Array:
+        """image -> float[B, D] before the projection, or float32[B, E] after it, not normalised."""
         image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
         pooled = self.vision(image).pooled
-        return self.vision_proj(pooled) if project and self.cfg.vision_proj != "none" else pooled
+        if not projected or self.cfg.vision_proj == "none":
+            return pooled
+        return self.vision_proj(pooled)
 
     @property
     def vocab_size(self) -> int:

@@ -3,6 +3,7 @@
 """Batches: the same samples in the same rows from any number of hosts, workers and restarts."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -131,6 +132,33 @@ def test_tfds_without_tensorflow(data_dir):
         assert isinstance(got["image"], bytes)
 
 
+def test_parallel_map_keeps_order_and_stays_close():
+    import time
+
+    from jvlm.data.pipeline import parallel_map
+
+    started = []
+
+    def slow_if_even(item):
+        started.append(item)
+        time.sleep(0.002 * (item % 2 == 0))
+        return -item
+
+    results = parallel_map(slow_if_even, iter(range(40)), ahead=4)
+    assert [next(results) for _ in range(3)] == [0, -1, -2]
+    assert max(started) <= 2 + 4 + 1
+    assert list(results) == [-item for item in range(3, 40)]
+
+
+def test_parallel_map_passes_errors_on():
+    from jvlm.data.pipeline import parallel_map
+
+    results = parallel_map(lambda item: 1 // item, [1, 1, 0, 1], ahead=2)
+    assert next(results) == next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 @pytest.mark.parametrize(
     "section, message",
     [
@@ -155,6 +183,67 @@ def test_folder(tmp_path):
     source = FolderSource(str(tmp_path))
     assert [path.split("/")[-1] for path in source.files] == ["b.png", "a.JPG"]
     assert source[0]["image"] == b"x"
+
+
+def test_folder_of_classes(tmp_path):
+    for name in ("tabby cat/2.png", "dog/x/1.png", "dog-b/1.png", "loose.png", "dog/.hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    source = build_source({"kind": "folder", "path": str(tmp_path), "labels": True})
+    assert source.class_names == ["dog", "dog-b", "tabby cat"]
+    examples = [source[index] for index in range(len(source))]
+    got = [(e["label"], e["image"].decode()) for e in examples]
+    assert got == [(0, "dog/x/1.png"), (1, "dog-b/1.png"), (2, "tabby cat/2.png")]
+    assert FolderSource(str(tmp_path)).class_names is None
+    with pytest.raises(UserError, match="one for each class"):
+        FolderSource(str(tmp_path / "tabby cat"), labels=True)
+
+
+def test_class_names_of_tfds(monkeypatch):
+    from tensorflow_datasets import features as kinds
+
+    source = TFDSSource("digit_scenes/tiny", "test")
+    for label, names in (
+        ({"label": kinds.ClassLabel(names=["cat", "dog"])}, ["cat", "dog"]),
+        ({"label": kinds.ClassLabel(num_classes=2)}, ["0", "1"]),
+        ({"label": kinds.Scalar(np.int64)}, None),
+        ({"image": kinds.Image()}, None),
+    ):
+        info = types.SimpleNamespace(features=kinds.FeaturesDict(label))
+        builder = types.SimpleNamespace(info=info)
+        monkeypatch.setattr("jvlm.data.sources.find_builder", lambda *_, b=builder: b)
+        assert source.class_names == names
+
+
+def test_files_without_random_access_are_named(monkeypatch):
+    def as_data_source(split, **options):
+        raise NotImplementedError("tfrecord")
+
+    info = find_builder("digit_scenes/tiny").info
+    builder = types.SimpleNamespace(info=info, as_data_source=as_data_source)
+    monkeypatch.setattr("jvlm.data.sources.find_builder", lambda *_: builder)
+    with pytest.raises(UserError, match="file_format='array_record'"):
+        TFDSSource("digit_scenes/tiny", "test")
+
+
+def test_the_models_own_preprocessing():
+    steps = [("preprocess", {}), ("keep", {"keys": ("image",)})]
+    own = [("resize_square", {"size": 3})]
+    example = {"image": np.zeros((5, 4, 3), np.uint8), "x": 1}
+    row = compose(steps, preprocess=own)(example, None)
+    assert list(row) == ["image"] and row["image"].shape == (3, 3, 3)
+    with pytest.raises(UserError, match="preprocess: unknown step"):
+        compose([("preprocess", {"size": 3})], preprocess=own)
+
+
+def test_take():
+    example = {"captions": {"text": ["a", "b", "c"], "id": [1, 2, 3]}}
+    steps = [("take", {"key": "captions/text", "count": 2, "out": "caption"})]
+    assert compose(steps)(example, None)["caption"] == ["a", "b"]
+    with pytest.raises(UserError, match="captions/text has 3 entries, fewer than 4"):
+        compose([("take", {"key": "captions/text", "count": 4})])(example, None)
+    with pytest.raises(UserError, match="no 'txt'"):
+        compose([("take", {"key": "captions/txt", "count": 4})])(example, None)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,25 @@ def test_text_pooling(pool):
         np.testing.assert_array_equal(out.pooled[0], out.tokens[0, want[pool]])
 
 
+def test_image_features_before_and_after_the_projection(rng):
+    shapes = dict(width=16, depth=1, num_heads=2, mlp_dim=16)
+    text = dict(vocab_size=8, max_len=4, **shapes)
+    vision = dict(image_size=8, patch_size=4, **shapes)
+    model = build_model({"name": "clip", "embed_dim": 6, "vision": vision, "text": text})
+    variables = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(1))
+    image = jnp.asarray(rng.integers(0, 255, (2, 8, 8, 3)), jnp.uint8)
+    pooled, projected, unit = (
+        model.apply(variables, image, *args, method=method)
+        for method, *args in (("image_features",), ("image_features", True), ("encode_image",))
+    )
+    assert pooled.shape == (2, 16)
+    want = pooled @ variables["params"]["vision_proj"]["kernel"]
+    np.testing.assert_allclose(projected, want, atol=1e-6)
+    np.testing.assert_allclose(
+        unit, projected / np.linalg.norm(projected, axis=-1, keepdims=True), atol=1e-6
+    )
+
+
 def test_padding_does_not_reach_a_bidirectional_text(rng):
     cfg = TextConfig(32, 6, 16, 2, 2, 32, pool="mean", causal=False)
     tower = TextTransformer(cfg)

@@ -1,0 +1,31 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A progress bar on standard error for work that takes longer than two seconds."""
+
+import sys
+from collections.abc import Iterable
+
+import jax
+import tqdm
+
+
+def bar(
+    items: Iterable | None = None, *, unit: str, total: int | None = None, leave: bool = False
+) -> tqdm.tqdm:
+    """Wraps an iterable, or gives a bar whose `update(count)` is called.
+
+    Args:
+      items: what is iterated over, or None.
+      unit: what is counted, 'image'.
+      total: how many, where `items` does not say.
+      leave: the finished bar stays on the screen.
+    """
+    return tqdm.tqdm(
+        items,
+        unit=unit,
+        total=total,
+        leave=leave,
+        delay=2,
+        disable=jax.process_index() > 0,
+        mininterval=0.1 if sys.stderr.isatty() else 20.0,  # A log file needs fewer lines.
+    )

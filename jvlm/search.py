@@ -1,0 +1,113 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Search by text or image: over what `jvlm embed` wrote, or a folder whose index is kept."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jvlm import progress, sharding
+from jvlm.data.sources import image_files
+from jvlm.embeddings import Embedder, Embeddings, fingerprint, read_file, write_file
+from jvlm.errors import UserError
+from jvlm.topk import top_k
+
+_KEYS = {"path": "image", "text": "text"}
+
+
+def search(
+    queries: np.ndarray, parts: Iterable[Embeddings], k: int, model: str | None = None
+) -> list[list[dict[str, Any]]]:
+    """The k best of all embeddings for each query, exactly, on all devices of this host.
+
+    Args:
+      queries: float[Q, E], unit norm.
+      parts: from `embeddings.read` or `folder_index`.
+      k: how many.
+      model: `embeddings.fingerprint` of the queries' model, which must be the parts' own.
+
+    Returns:
+      For each query, best first: {'image' or 'text': name, 'score': cosine}.
+    """
+    if k < 1:
+        raise UserError(f"top {k}: show at least 1")
+    names: list[dict[str, str]] = []
+
+    def vectors():
+        for part in parts:
+            if model not in (None, part.metadata["model"]):
+                raise UserError("the index was made with another model: make it with this one")
+            names.extend({_KEYS[part.kind]: name} for name in part.names)
+            if len(part.names):
+                yield part.vectors
+
+    mesh = sharding.make_mesh(devices=jax.local_devices())
+    scores, rows = top_k(queries, vectors(), k, mesh)
+    return [
+        [{**names[row], "score": float(score)} for row, score in zip(*pair)]
+        for pair in zip(rows, scores)
+    ]
+
+
+def folder_index(
+    pretrained: Any,
+    folder: str,
+    *,
+    cache: str | Path | None = None,
+) -> tuple[Embeddings, list[str]]:
+    """The embeddings of a folder's images, of which only new and changed files are made anew.
+
+    Args:
+      pretrained: from `jvlm.load`.
+      folder: searched with its subfolders.
+      cache: where indexes are kept; default $XDG_CACHE_HOME/jvlm (~/.cache/jvlm).
+
+    Returns:
+      (embeddings in sorted order of paths, a line for each unreadable image).
+    """
+    files = image_files(folder)
+    # A file that vanishes meanwhile becomes an unreadable image, not an error.
+    stamps = {file: _stamp(file) for file in files}
+    model = fingerprint(pretrained)
+    key = hashlib.blake2b(f"{model} {os.path.realpath(folder)}".encode(), digest_size=16)
+    place = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "jvlm")
+    file = place.expanduser() / "index" / f"{key.hexdigest()}.parquet"
+    relative = {name: os.path.relpath(name, folder) for name in files}
+
+    known: dict[str, tuple[np.ndarray, str]] = {}
+    if file.exists():
+        old = read_file(file)
+        known = dict(zip(old.names, zip(old.vectors, old.metadata["stamps"])))
+    new = [f for f in files if known.get(relative[f], (None, ""))[1] != stamps[f]]
+    embedder = Embedder(pretrained)
+    with progress.bar(total=len(new), unit="image") as bar:
+        vectors, kept, bad = embedder.images(new, bar.update)
+    known.update({relative[new[i]]: (v, stamps[new[i]]) for i, v in zip(kept, vectors)})
+    failed = set(new) - {new[index] for index in kept}
+    usable = [f for f in files if f not in failed]
+    if not usable:
+        raise UserError(f"{folder}: no readable image; the first: {bad[0]}")
+    rows = [known[relative[f]] for f in usable]
+    index = Embeddings(
+        np.stack([vector for vector, _ in rows]),
+        [relative[f] for f in usable],
+        "path",
+        {"model": model, "stamps": [stamp for _, stamp in rows]},
+    )
+    if kept or len(usable) != len(known):
+        write_file(file, index)
+    index.names = usable
+    return index, bad
+
+
+def _stamp(file: str) -> str:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
