@@ -12,7 +12,7 @@ from typing import Any
 
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
-from jvlm.convert.hf import fields_from_hf, fields_to_hf
+from jvlm.convert.hf import fields_from_hf, fields_to_hf, tower_section
 from jvlm.errors import UserError
 from jvlm.models.clip import CLIPConfig
 from jvlm.models.towers.resnet import ResNetConfig
@@ -205,8 +205,7 @@ LAST_OF_VOCABULARY = 2  # What `eos_token_id` is in hub files that mean "the gre
 def config_from_hf(config: Mapping[str, Any]) -> CLIPConfig:
     """transformers' config.json -> ours."""
     text = fields_from_hf(config, "text", HF_TEXT_FIELDS)
-    theirs = config.get("text_config") or {}
-    eos = theirs.get("eos_token_id", 49407)
+    eos = tower_section(config, "text").get("eos_token_id", 49407)
     # modeling_clip.py: id 2 is a mistake in the oldest files, and stands for argmax.
     pool = {"pool": "argmax"} if eos == LAST_OF_VOCABULARY else {"pool": "eos", "eos_id": eos}
     return CLIPConfig(
@@ -277,8 +276,7 @@ def vision_from_openai(shapes: Mapping[str, Sequence[int]]) -> tuple[Any, str]:
         layers = tuple(count_layers(shapes, rf"visual\.layer{i}\.(\d+)\..*") for i in range(1, 5))
         side = round((shapes["visual.attnpool.positional_embedding"][0] - 1) ** 0.5)
         width = shapes["visual.layer1.0.conv1.weight"][0]
-        # OpenAI: one head per 64 channels; fewer than 64 have one.
-        return ResNetConfig(side * 32, layers, width, max(1, width * 32 // 64)), "affine"
+        return ResNetConfig(side * 32, layers, width), "affine"
     width, _, patch, _ = shapes["visual.conv1.weight"]
     side = round((shapes["visual.positional_embedding"][0] - 1) ** 0.5)
     head_dim = 80 if width == 1280 else 64  # ViT-H/14.
@@ -343,7 +341,9 @@ def config_from_open_clip(model: Mapping[str, Any]) -> CLIPConfig:
     head_dim = vision.get("head_width", 64)
     resnet = isinstance(layers, list)
     if resnet:
-        tower: Any = ResNetConfig(size, tuple(layers), width, width * 32 // head_dim)
+        tower: Any = ResNetConfig(
+            size, tuple(layers), width, None if head_dim == 64 else width * 32 // head_dim
+        )
     else:
         if vision.get("pool_type", "tok") != "tok":
             raise UserError(

@@ -20,6 +20,16 @@ TO_HF = {"gelu_tanh": "gelu_pytorch_tanh"}
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
+def tower_section(config: Mapping[str, Any], side: str) -> Mapping[str, Any]:
+    """What config.json says of a tower, 'text' or 'vision'.
+
+    Files of 2021 may carry a second section, which wins whole: what it is silent about has the
+    class's value, whatever the first one says (CLIPConfig.__post_init__).
+    """
+    second = config.get(f"{side}_config_dict")
+    return (config.get(f"{side}_config") or {}) if second is None else second
+
+
 def fields_from_hf(
     config: Mapping[str, Any], side: str, table: Mapping[str, tuple[str, Any]]
 ) -> dict[str, Any]:
@@ -33,11 +43,7 @@ def fields_from_hf(
     Raises:
       UserError: an unknown activation.
     """
-    # Files of 2021 carry a second dict that wins (CLIPConfig.__post_init__).
-    section = {
-        **(config.get(f"{side}_config") or {}),
-        **(config.get(f"{side}_config_dict") or {}),
-    }
+    section = tower_section(config, side)
     fields = {ours: section.get(theirs, silent) for ours, (theirs, silent) in table.items()}
     activation = fields["activation"]
     if activation not in ACTIVATIONS:

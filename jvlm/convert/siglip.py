@@ -8,7 +8,7 @@ from typing import Any
 from jvlm.convert.clip import HF_TEXT as CLIP_TEXT
 from jvlm.convert.clip import fused_heads, hf_blocks, linear, norm
 from jvlm.convert.engine import Rule
-from jvlm.convert.hf import fields_from_hf, fields_to_hf
+from jvlm.convert.hf import fields_from_hf, fields_to_hf, tower_section
 from jvlm.errors import UserError
 from jvlm.models.clip import CLIPConfig
 from jvlm.models.towers.text_transformer import TextConfig
@@ -60,11 +60,11 @@ TEXT = dict(causal=False, see_padding=True, pool="last")
 
 def config_from_hf(config: Mapping[str, Any]) -> CLIPConfig:
     """transformers' config.json -> ours."""
-    if not (config.get("vision_config") or {}).get("vision_use_head", True):
+    if not tower_section(config, "vision").get("vision_use_head", True):
         raise UserError("config.json: vision_use_head is false: the model has no image embedding")
     vision = ViTConfig(**fields_from_hf(config, "vision", HF_VISION_FIELDS), **VISION)
     text = TextConfig(**fields_from_hf(config, "text", HF_TEXT_FIELDS), **TEXT)
-    embed_dim = (config.get("text_config") or {}).get("projection_size") or text.width
+    embed_dim = tower_section(config, "text").get("projection_size") or text.width
     return CLIPConfig(
         vision,
         text,

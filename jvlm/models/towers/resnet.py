@@ -63,7 +63,7 @@ class ResNetConfig:
 
     @property
     def heads(self) -> int:
-        return self.num_heads or self.pooled_width // 64
+        return self.num_heads or max(1, self.pooled_width // 64)
 
 
 class ResNet(nn.Module):
