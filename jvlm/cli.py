@@ -80,6 +80,25 @@ def make_parser() -> argparse.ArgumentParser:
     data.set_defaults(overrides=[])
     _add_json(data)
 
+    import_ = verb("import", run_import, "Turn a published checkpoint into a jvlm model.")
+    _add_source(import_)
+    import_.add_argument("destination", metavar="DST", help="folder, new or empty")
+    import_.add_argument("--image_size", type=int, help="another side in pixels than trained with")
+    import_.add_argument("--dtype", help="of the weights: float32 (default) or bfloat16")
+    _add_json(import_)
+
+    export = verb("export", run_export, "Write a model in a published format.")
+    _add_source(export)
+    export.add_argument("destination", metavar="DST", help="folder, new or empty")
+    export.add_argument("--format", default="hf", help="hf (default, transformers) or open_clip")
+    export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
+    _add_json(export)
+
+    inspect = verb("inspect", run_inspect, "Say what a checkpoint is, and what does not fit.")
+    _add_source(inspect)
+    inspect.add_argument("--tensors", action="store_true", help="list every tensor")
+    _add_json(inspect)
+
     classify = verb("classify", run_classify, "Zero-shot classification of image files.")
     classify.add_argument("images", nargs="+", metavar="IMAGE")
     classify.add_argument("--labels", required=True, nargs="+", help="class names")
@@ -159,6 +178,35 @@ def run_data(args: argparse.Namespace) -> None:
     else:
         commands.preview(args.name, args.split, args.data_dir, args.count, args.out)
         _print(args, {"path": args.out}, [f"wrote {args.out}"])
+
+
+def run_import(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    m = load(args.source, dtype=args.dtype, image_size=args.image_size, **_family(args))
+    m.save(args.destination)
+    _print(args, {"path": args.destination}, [f"wrote {args.destination}: {m.describe()}"])
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    m = load(args.source, **_family(args))
+    m.export(args.destination, format=args.format, dtype=args.dtype)
+    _print(args, {"path": args.destination}, [f"wrote {args.destination}: {m.describe()}"])
+
+
+def run_inspect(args: argparse.Namespace) -> None:
+    from jvlm.convert import inspect
+
+    facts = inspect(args.source, **_family(args))
+    lines = [f"{key}: {value}" for key, value in facts.items() if key not in ("config", "tensors")]
+    lines += [f"{key} = {value}" for key, value in facts["config"].items()]
+    if args.tensors:
+        lines += [f"{key} {shape}" for key, shape in facts["tensors"].items()]
+    else:
+        del facts["tensors"]
+    _print(args, facts, lines)
 
 
 def run_classify(args: argparse.Namespace) -> None:
@@ -252,6 +300,16 @@ def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
         metavar="FILE.py[:ARGS]",
         help="config file, or a name below configs/; --config.key=value changes an entry",
     )
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="published folder or file; a jvlm model")
+    parser.add_argument("--family", help="of a file that does not tell: clip, open_clip, ...")
+    parser.add_argument("--variant", help="its size, such as ViT-B/32")
+
+
+def _family(args: argparse.Namespace) -> dict:
+    return {"family": args.family, "variant": args.variant}
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

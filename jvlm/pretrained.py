@@ -206,6 +206,12 @@ class Pretrained:
             if self.processor.tokenizer is not None:
                 self.processor.tokenizer.export(part)
 
+    def describe(self) -> str:
+        """One line: what it is and how large."""
+        cfg = self.config
+        towers = f"{cfg.vision.kind} and {cfg.text.kind}"
+        return f"{self.name}, {towers}, {paths.count(self.params):,} parameters"
+
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         batch = self.processor(text=texts)
         return batch["text"], batch["text_mask"]

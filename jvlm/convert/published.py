@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jvlm.config import replace
+import jax
+
+from jvlm import paths
+from jvlm.config import from_dataclass, replace
 from jvlm.convert import chinese_clip, clip, engine, siglip
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import (
@@ -131,7 +134,40 @@ def find_tokenizer(published: Published) -> Tokenizer | None:
     text = published.config.text
     # BERTs have more positions than the texts that they were trained with.
     max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
-    return from_checkpoint(published.folder, max_len=max_len, family=published.code)
+    tokenizer = from_checkpoint(published.folder, max_len=max_len, family=published.code)
+    if tokenizer.vocab_size > text.vocab_size:
+        raise UserError(
+            f"{published.folder}: its tokenizer has {tokenizer.vocab_size} entries, its weights "
+            f"{text.vocab_size}: the vocabulary files are another model's"
+        )
+    return tokenizer
+
+
+def inspect(path: str | Path, family: str | None = None, variant: str | None = None) -> dict:
+    """What a published checkpoint is, without reading its numbers.
+
+    Returns:
+      `model`, `code` (whose format), `parameters`, `config` (flat), `preprocess`, `tensors` (key ->
+      shape) and `problems`, one line or 'none'.
+    """
+    published = open_published(path, family, variant)
+    module = MODELS[published.model][0](published.config)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
+    flat, problems = paths.flatten(shapes), "none"
+    try:
+        pieces = engine.plan(published.rules, flat)
+        engine.check(published.tensors, pieces, published.skip, flat)
+    except UserError as error:
+        problems = str(error)
+    return {
+        "model": published.model,
+        "code": published.code,
+        "parameters": paths.count(shapes),
+        "preprocess": published.preprocess,
+        "problems": problems,
+        "config": paths.flatten(from_dataclass(published.config)),
+        "tensors": {key: list(shape) for key, shape in sorted(published.tensors.shapes.items())},
+    }
 
 
 def is_published(path: Path) -> bool:

@@ -1,0 +1,250 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Import is export backwards; what does not fit is said; tensors go straight to their devices."""
+
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jvlm
+from jvlm import paths, sharding
+from jvlm.convert import engine
+from jvlm.convert.engine import OPS, Rule
+from jvlm.convert.files import Safetensors, write_safetensors
+from jvlm.errors import UserError
+
+
+@pytest.mark.parametrize("kind", ["clip", "chinese_clip", "siglip", "resnet"])
+def test_round_trip(tiny, tmp_path, kind):
+    m = tiny[kind]
+    m.export(tmp_path / "out", format="open_clip" if kind == "resnet" else "hf")
+    again = jvlm.load(tmp_path / "out")
+    assert again.model.cfg == dataclass_like(again.model.cfg, m.model.cfg)
+    jax.tree.map(np.testing.assert_array_equal, again.params, m.params)
+    m.save(tmp_path / "saved")
+    saved = jvlm.load(tmp_path / "saved")
+    assert saved.model == m.model
+    jax.tree.map(np.testing.assert_array_equal, saved.params, m.params)
+
+
+def dataclass_like(cfg, wanted):
+    """`wanted` with what a format does not record: initial temperatures (weights follow)."""
+    import dataclasses
+
+    return dataclasses.replace(
+        wanted,
+        logit_scale_init=cfg.logit_scale_init,
+        logit_bias_init=cfg.logit_bias_init,
+        vision=dataclasses.replace(wanted.vision, **heads(cfg.vision)),
+    )
+
+
+def heads(vision):
+    return {name: getattr(vision, name) for name in ("num_heads",) if hasattr(vision, name)}
+
+
+def test_sharded_and_cast_on_the_way(tiny, published):
+    folder = published()
+    mesh = sharding.make_mesh(2, 2, 2)
+    m = jvlm.load(folder, mesh=mesh, dtype="bfloat16")
+    for path, leaf in paths.flatten(m.params).items():
+        want = paths.flatten(tiny["clip"].params)[path]
+        assert leaf.sharding.spec == sharding.partition_spec(path, leaf.shape, mesh), path
+        matmul = path.endswith(("kernel", "embedding"))
+        assert leaf.dtype == (jnp.bfloat16 if matmul else jnp.float32), path
+        np.testing.assert_array_equal(leaf, want.astype(leaf.dtype))
+
+
+class Counting:
+    """Tensors that note what is read."""
+
+    def __init__(self, tensors):
+        self.name, self.shapes, self._tensors, self.reads = "x", tensors.shapes, tensors, []
+
+    def read(self, key, part=(0, 1)):
+        self.reads.append(key)
+        return self._tensors.read(key, part)
+
+
+def test_each_tensor_is_read_once(published):
+    from jvlm.convert import open_published
+    from jvlm.models.clip import CLIP
+    from jvlm.pretrained import abstract_params
+
+    found = open_published(published())
+    tensors = Counting(found.tensors)
+    mesh = sharding.make_mesh(2, 2, 2)
+    engine.load(tensors, found.rules, found.skip, abstract_params(CLIP(found.config), mesh))
+    assert sorted(tensors.reads) == sorted(found.tensors.shapes)
+
+
+@pytest.mark.parametrize(
+    "op, shape",
+    [
+        *(("same", (3, 4)), ("row", (1, 4)), ("squeeze", (1, 4)), ("scalar", ())),
+        *(("heads", (2, 3)), ("linear", (4, 2, 3)), ("linear", (4, 5)), ("linear_out", (2, 3, 4))),
+        ("conv", (2, 2, 3, 5)),
+    ],
+)
+def test_ops_are_invertible(op, shape, rng):
+    value = rng.normal(size=shape).astype(np.float32)
+    tensor = OPS[op].store(value)
+    assert tensor.shape == OPS[op].source_shape(shape)
+    np.testing.assert_array_equal(OPS[op].load(tensor, shape), value)
+
+
+def test_a_linear_is_transposed(rng):
+    """torch: y = x W^T with W [out, in]."""
+    x, weight = rng.normal(size=(7, 4)), rng.normal(size=(6, 4))
+    kernel = OPS["linear"].load(weight, (4, 2, 3))
+    np.testing.assert_allclose(np.einsum("bd,dnh->bnh", x, kernel).reshape(7, 6), x @ weight.T)
+
+
+def test_parts_of_a_fused_tensor(tmp_path, rng):
+    fused = rng.normal(size=(6, 4)).astype(np.float32)
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, [("qkv", (6, 4), lambda: fused)], np.float32)
+    rules = [Rule("qkv", f"{n}/kernel", "linear", (i, 3)) for i, n in enumerate("qkv")]
+    leaf = jax.ShapeDtypeStruct((4, 2), np.float32)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {n: {"kernel": leaf} for n in "qkv"}
+    params = engine.load(Safetensors([path]), rules, (), abstract, one)
+    np.testing.assert_array_equal(params["k"]["kernel"], fused[2:4].T)
+    back = {key: make() for key, _, make in engine.store(rules, params)}
+    np.testing.assert_array_equal(back["qkv"], fused)
+
+
+def test_all_problems_in_one_line():
+    rules = [Rule("a.{layer}.weight", "blocks/up/kernel", "linear"), Rule("b", "scale")]
+    leaf = lambda *shape: types.SimpleNamespace(shape=shape)
+    params = {"blocks/up/kernel": leaf(3, 4, 5), "scale": leaf(2)}
+    shapes = {"a.0.weight": (5, 4), "a.1.weight": (4, 5), "c.0": (1,), "c.1": (1,), "skipped": ()}
+    tensors = types.SimpleNamespace(name="file", shapes=shapes)
+    with pytest.raises(UserError) as error:
+        engine.check(tensors, engine.plan(rules, params), ("skip.*",), params)
+    assert str(error.value) == (
+        "file: misses a.2.weight, b; has no use for c.0 (and 1 like it); a.1.weight is [4, 5], not "
+        "[5, 4] as the config says"
+    )
+    with pytest.raises(UserError, match="no place for bias"):
+        engine.plan(rules, {"bias": leaf(2)})
+
+
+def edit(folder, change):
+    """Changes config.json."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+BAD = {
+    "another family": (
+        lambda f: edit(f, lambda c: c.update(model_type="bert")),
+        "config.json: model_type 'bert'; jvlm reads chinese_clip, clip, siglip",
+    ),
+    "a config of another depth": (
+        lambda f: edit(f, lambda c: c["vision_config"].update(num_hidden_layers=3)),
+        r"misses vision_model.encoder.layers.2.\S+, .* other kinds",
+    ),
+    "another vocabulary": (
+        lambda f: edit(f, lambda c: c["text_config"].update(vocab_size=41)),
+        r"token_embedding.weight is \[40, 16\], not \[41, 16\] as the config says",
+    ),
+    "an unknown activation": (
+        lambda f: edit(f, lambda c: c["text_config"].update(hidden_act="swish9")),
+        "text_config.hidden_act 'swish9' is unknown",
+    ),
+    "heads that do not divide": (
+        lambda f: edit(f, lambda c: c["text_config"].update(num_attention_heads=3)),
+        "config.json: text: width 16 is no multiple of num_heads 3",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+    "a truncated file": (
+        lambda f: (f / "model.safetensors").write_bytes(
+            (f / "model.safetensors").read_bytes()[:-10]
+        ),
+        "it is truncated: fetch it again",
+    ),
+    "a page of HTML": (
+        lambda f: (f / "model.safetensors").write_bytes(b"<html>" * 100),
+        "model.safetensors: 600 bytes, less than its header",
+    ),
+    "a missing shard": (
+        lambda f: (
+            (f / "model.safetensors").rename(f / "model-00001-of-00002.safetensors"),
+            (f / "model.safetensors.index.json").write_text(
+                json.dumps(
+                    {
+                        "weight_map": {
+                            "a": "model-00001-of-00002.safetensors",
+                            "b": "model-00002-of-00002.safetensors",
+                        }
+                    }
+                )
+            ),
+        ),
+        "names model-00002-of-00002.safetensors, not in the folder",
+    ),
+    "a damaged config": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+    "an unknown filter": (
+        lambda f: (f / "preprocessor_config.json").write_text('{"resample": 9}'),
+        "resample 9 is unknown",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(published, case):
+    folder = published()
+    change, message = BAD[case]
+    change(folder)
+    with pytest.raises(UserError, match=message) as error:
+        jvlm.load(folder)
+    assert str(folder) in str(error.value) or "preprocessor_config.json" in str(error.value)
+
+
+def test_a_vocabulary_of_another_model(published):
+    folder, tokens = published("chinese_clip"), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join([*tokens, *map(str, range(36))]))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    with pytest.raises(UserError, match="tokenizer has 41 entries, its weights 40"):
+        jvlm.load(folder)
+
+
+def test_pixels_without_their_config_are_refused(published, rng):
+    folder = published()
+    (folder / "preprocessor_config.json").unlink()
+    m = jvlm.load(folder)
+    with pytest.raises(UserError, match="preprocessor_config.json"):
+        m.embed_images([np.zeros((9, 9, 3), np.uint8)])
+    with pytest.raises(UserError, match="normalised floats"):
+        m.model.apply(
+            {"params": m.params}, np.zeros((1, 16, 24, 3), np.uint8), method="encode_image"
+        )
+    with pytest.raises(UserError, match="no tokenizer"):
+        m.embed_text(["x"])
+
+
+def test_nothing_half_written(tiny, tmp_path):
+    m = tiny["resnet"]
+    with pytest.raises(UserError, match="ResNet"):
+        m.export(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    with pytest.raises(UserError, match="exists"):
+        m.save(tmp_path / "full")
+    assert [p.name for p in tmp_path.rglob("*")] == ["full", "x"]
+
+
+def test_another_image_size(tiny, published, rng):
+    m = jvlm.load(published("siglip"), image_size=(24, 16))
+    assert m.config.vision.grid == (3, 2)
+    assert m.params["vision"]["pos"].shape == (6, 16)
+    assert m.processor.steps == [("resize", dict(height=24, width=16))]
+    assert m.embed_images([rng.integers(0, 255, (9, 9, 3)).astype(np.uint8)]).shape == (1, 16)
