@@ -72,6 +72,15 @@ def is_matmul_weight(path: str) -> bool:
     return path.rpartition("/")[2] in ("kernel", "embedding")
 
 
+def is_statistic(path: str) -> bool:
+    """Whether a leaf is a running mean or variance (BatchNorm).
+
+    Those live among the parameters and are always float32, but have no gradient, decay or optimizer
+    slot: a training forward gives their new values.
+    """
+    return path.rpartition("/")[2] in ("mean", "var")
+
+
 def cast_weights(params: Mapping, dtype: str) -> dict:
     """Casts the matmul weights of a parameter tree; all other leaves stay as they are."""
     return paths.map_with_path(

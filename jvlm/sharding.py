@@ -49,8 +49,8 @@ PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r".*(patch|conv\d)/kernel", (None, None, None, "embed")),
     (r".*proj/kernel", ("embed", None)),
     (r".*(cls|pos)", (None, None)),
-    (r"logit_scale", ()),
-    (r".*(scale|bias)", (None,)),
+    (r"logit_(scale|bias)", ()),
+    (r".*(scale|bias|mean|var)", (None,)),
 )
 
 

@@ -80,10 +80,10 @@ def reduce_pairs(
       Terms of the b rows over all columns, and of the b columns over all rows.
     """
     if way != "gather":
-        scalars = _vary(scalars, axes)  # Each device has a gradient of its own until they are summed.
+        scalars = _vary(scalars, axes)  # Each device adds up a gradient of its own.
     if way == "ring":
         return _stream(block, axes, chunk, axes, scalars, rows, columns)
-    everywhere = jax.tree.map(lambda x: _gather(x, axes), columns)
+    everywhere = jax.tree.map(lambda x: gather(x, axes), columns)
     if way == "gather":
         by_row, by_column = block(scalars, rows, everywhere)
     else:
@@ -216,7 +216,8 @@ def _reduce_scatter(terms: Terms, axes: tuple[str, ...]) -> Terms:
     )
 
 
-def _gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+def gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """[b, ...] of each device -> [N, ...] on all of them; as it is where there are no axes."""
     return lax.all_gather(x, axes, tiled=True) if axes else x
 
 

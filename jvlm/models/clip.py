@@ -28,6 +28,7 @@ class CLIPConfig:
       embed_dim: E.
       image_mean, image_std: per channel, of pixels in [0, 1]; used for uint8 images.
       logit_scale_init: natural log of the initial inverse temperature.
+      logit_bias_init: initial bias of the logits (SigLIP, arXiv:2303.15343); None has no bias.
     """
 
     vision: ViTConfig
@@ -36,6 +37,7 @@ class CLIPConfig:
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
     logit_scale_init: float = math.log(1 / 0.07)
+    logit_bias_init: float | None = None
 
 
 @flax.struct.dataclass
@@ -65,6 +67,10 @@ class CLIP(nn.Module):
         self.text_proj = Projection(cfg.text.width, cfg.embed_dim)
         init = nn.initializers.constant(cfg.logit_scale_init)
         self.logit_scale = read_weight(self, "logit_scale", init, ())
+        self._logit_bias = None
+        if cfg.logit_bias_init is not None:
+            init = nn.initializers.constant(cfg.logit_bias_init)
+            self._logit_bias = read_weight(self, "logit_bias", init, ())
 
     def __call__(self, batch: Mapping[str, jax.Array]) -> CLIPOutput:
         """Embeds both sides of a batch with `image`, `text` and optionally `text_mask`."""
@@ -98,6 +104,10 @@ class CLIP(nn.Module):
     def inverse_temperature(self) -> jax.Array:
         """float32 scalar that multiplies cosine similarities."""
         return jnp.exp(self.logit_scale)
+
+    def logit_bias(self) -> jax.Array:
+        """float32 scalar that is added to the scaled similarities; 0 where the model has none."""
+        return jnp.zeros((), jnp.float32) if self._logit_bias is None else self._logit_bias
 
 
 class Projection(nn.Module):

@@ -43,10 +43,11 @@ def main() -> None:
     print(f"{args.batch:,} x {args.batch:,} x {WIDTH}, {len(devices)} x {devices[0].device_kind}")
     print(f"{'loss':8} {'way':8} {'MiB/device':>12} {'of plain':>10}")
     for kind in ("softmax", "sigmoid"):
-        for way in ("plain", "gather", "chunked", "ring"):
-            used = temporaries(loss_fn(kind, way, args.chunk), mesh, args.batch)
-            plain = used if way == "plain" else plain
-            print(f"{kind:8} {way:8} {used / 2**20:12.1f} {f'1/{plain / used:.1f}':>10}", flush=True)
+        ways = ("plain", "gather", "chunked", "ring")
+        used = {w: temporaries(loss_fn(kind, w, args.chunk), mesh, args.batch) for w in ways}
+        for way, size in used.items():
+            share = f"1/{used['plain'] / size:.1f}"
+            print(f"{kind:8} {way:8} {size / 2**20:12.1f} {share:>10}", flush=True)
 
 
 def loss_fn(kind: str, way: str, chunk: int):
