@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: Orbax, written in the background, complete or absent, the last few and the best.
 
-    workdir/checkpoints/<step>/params    trainable leaves, a plain nested dict
-                               ema       their average, where the run keeps one
+    workdir/checkpoints/<step>/params    trainable leaves and statistics, a plain nested dict
+                               ema       the same with averages, where the run keeps them
                                train     optimizer, teacher, queues, step, key
                                meta      data fingerprint, hash of the frozen leaves, metrics
     workdir/frozen/<hash>/               frozen leaves, written once per run
@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 
 from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
-from jvlm.state import TrainState, merge
+from jvlm.state import TrainState, merge, split_statistics
 
 _POLICY = ocp.checkpoint_managers
 
@@ -106,9 +106,7 @@ class Checkpoints:
         if metrics and self._best and self._best not in metrics:
             hint = did_you_mean(self._best, metrics)
             raise UserError(f"checkpoint.best {self._best!r} is no metric of this run.{hint}")
-        items = {"params": state.params, "train": _train_item(state)}
-        if state.ema is not None:
-            items["ema"] = state.ema
+        items = _items(state)
         try:
             frozen = self._save_frozen(state.frozen)
             meta = {"data": dict(data), "frozen": frozen, "metrics": metrics, "seconds": seconds}
@@ -149,14 +147,13 @@ class Checkpoints:
           step: one of `steps()`.
           abstract: ShapeDtypeStructs with shardings, from the run's config.
         """
-        items = {"params": abstract.params, "train": _train_item(abstract)}
-        if abstract.ema is not None:
-            items["ema"] = abstract.ema
-        read = self._read(step, items)
+        read = self._read(step, _items(abstract))
         train = dict(read["train"])
         train["rng"] = jax.random.wrap_key_data(train["rng"], impl="threefry2x32")
         frozen = self._restore_frozen(self.meta(step)["frozen"], abstract.frozen)
-        return TrainState(params=read["params"], ema=read.get("ema"), frozen=frozen, **train)
+        params, statistics = split_statistics(read["params"])
+        ema = split_statistics(read["ema"])[0] if "ema" in read else None
+        return TrainState(params=params, statistics=statistics, ema=ema, frozen=frozen, **train)
 
     def restore_params(self, step: int, trainable: Mapping, frozen: Mapping, *, ema: bool) -> dict:
         """Reads the parameter tree that is evaluated, without the rest of the state.
@@ -237,6 +234,14 @@ def _fold(x: jax.Array) -> jax.Array:
         mixed = (place ^ (place >> 15)) * jnp.uint32(prime)
         weights.append(((mixed ^ (mixed >> 13)) | 1) * (bits.astype(jnp.uint32) + 1))
     return jnp.stack([w.sum(dtype=jnp.uint32) for w in weights])
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """What a step's checkpoint holds, of a state or an abstract one."""
+    items = {"params": merge(state.params, state.statistics), "train": _train_item(state)}
+    if state.ema is not None:
+        items["ema"] = merge(state.ema, state.statistics)
+    return items
 
 
 def _train_item(state: TrainState) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import optax
 
 from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
+from jvlm.precision import is_statistic
 
 OPTIMIZERS = {
     "adamw": lambda b1, b2, eps: optax.scale_by_adam(b1, b2, eps),
@@ -88,7 +89,8 @@ def make_optimizer(
 
     Args:
       params: path -> shaped leaf, of the whole model.
-      trainable: path -> bool or list of bool per layer; the optimizer covers leaves with a True.
+      trainable: path -> bool or list of bool per layer; the optimizer covers leaves with a True,
+        running statistics excepted.
       steps: length of the run.
       lr: peak learning rate.
       name: a key of `OPTIMIZERS`.
@@ -105,7 +107,10 @@ def make_optimizer(
     decay = paths.resolve(weight_decay, params, what="optim.weight_decay")
     scale = paths.resolve(lr_scale, params, what="optim.lr_scale")
     table = {"trainable": dict(trainable), "decay": decay, "lr": scale}
-    trained = {p: leaf for p, leaf in params.items() if np.any(trainable[p])}
+    for path in filter(is_statistic, params):
+        decay[path] = scale[path] = 0.0
+    is_trained = lambda path: np.any(trainable[path]) and not is_statistic(path)
+    trained = {path: leaf for path, leaf in params.items() if is_trained(path)}
     if not trained:
         raise UserError("trainable: nothing is trained")
 
@@ -114,7 +119,7 @@ def make_optimizer(
 
     # A leaf that is trained in some layers only is stored whole. Its other layers have no gradient
     # (or they would count in the clipping) and get no update (or they would decay).
-    is_trained = per_leaf(trainable)
+    layers = per_leaf(trainable)
     masked = per_leaf({p: _times(scale[p], trainable[p]) for p in trained})
     chain = [
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
@@ -123,7 +128,7 @@ def make_optimizer(
         optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, masked)),
         optax.scale_by_learning_rate(rate),
     ]
-    mask = lambda grads: jax.tree.map(jnp.multiply, grads, is_trained)
+    mask = lambda grads: jax.tree.map(jnp.multiply, grads, layers)
     return Optimizer(optax.chain(*chain), rate, table, mask, accumulate)
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training state, and the split between what is trained and what is frozen."""
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import flax.struct
 import jax
 
 from jvlm import paths
+from jvlm.precision import is_statistic
 
 
 @flax.struct.dataclass
@@ -18,13 +20,14 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimizer steps done.
-      params: trainable leaves only, float32, a nested dict.
-      frozen: the other leaves, in compute dtype; no gradient, no optimizer slot.
-      teacher: momentum model read by the loss, or None.
+      params: leaves that have a gradient, float32, a nested dict.
+      frozen: leaves that are not trained, in compute dtype; no gradient, no optimizer slot.
+      teacher: momentum model read by the loss, or None. (A fixed teacher is no state.)
       ema: average of `params` for evaluation, or None.
       extra: the objective's own (queues).
       opt_state: optax state over `params`.
       rng: typed threefry key of the run. Never advanced: step s uses `fold_in(rng, s)`.
+      statistics: running statistics that are trained; the forward gives their new values.
     """
 
     step: jax.Array
@@ -35,10 +38,12 @@ class TrainState:
     extra: Any
     opt_state: Any
     rng: jax.Array
+    statistics: dict = dataclasses.field(default_factory=dict)
 
     def eval_params(self) -> dict:
         """The whole parameter tree that is evaluated: averaged where there is an average."""
-        return merge(self.params if self.ema is None else self.ema, self.frozen)
+        params = self.params if self.ema is None else self.ema
+        return merge(params, self.statistics, self.frozen)
 
 
 def split(params: Mapping, trainable: Mapping[str, Any]) -> tuple[dict, dict]:
@@ -55,9 +60,17 @@ def split(params: Mapping, trainable: Mapping[str, Any]) -> tuple[dict, dict]:
     return paths.unflatten(trained), paths.unflatten(frozen)
 
 
-def merge(params: Mapping, frozen: Mapping) -> dict:
-    """The inverse of `split`."""
-    return paths.unflatten({**paths.flatten(frozen), **paths.flatten(params)})
+def split_statistics(params: Mapping) -> tuple[dict, dict]:
+    """Splits trainable leaves into (those that have a gradient, running statistics)."""
+    flat = paths.flatten(params)
+    return split(params, {path: not is_statistic(path) for path in flat})
+
+
+def merge(*trees: Mapping) -> dict:
+    """Joins parameter trees again; where two have a leaf, the earlier one's counts."""
+    return paths.unflatten(
+        {k: v for tree in reversed(trees) for k, v in paths.flatten(tree).items()}
+    )
 
 
 def purpose_rng(rng: jax.Array, purpose: str) -> jax.Array:

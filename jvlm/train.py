@@ -10,25 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from jvlm import config as config_lib
-from jvlm import distributed, optim, paths, report, sharding, warm_start
-from jvlm.checkpoint import Checkpoints
+from jvlm import distributed, paths, report, sharding, warm_start
+from jvlm.checkpoint import Checkpoints, content_hash
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 from jvlm.evaluators import build_evaluators, evaluate
 from jvlm.logs import Log, parameter_table
-from jvlm.models import build_model
-from jvlm.objectives import build_objective, micro_batches
-from jvlm.precision import Compute, cast_weights
 from jvlm.pretrained import Pretrained, Processor, load
-from jvlm.state import TrainState, split
+from jvlm.step import Training, build_step
 from jvlm.tokenizers import build_tokenizer
 
 
@@ -59,7 +54,6 @@ def _train(
     #### Machine.
     distributed.initialize()
     check_sections(config)
-    compute = config_lib.construct(Compute, config.compute, where="compute")
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
     is_writer = jax.process_index() == 0
 
@@ -86,53 +80,14 @@ def _train(
         rows=rows,
     )
 
-    #### Model, objective, optimizer.
-    model = build_model(config.model.to_dict(), compute)
+    #### Model, objective, optimizer, step.
+    teacher = load_teacher(config, mesh)
+    training = build_step(config, mesh, teacher_model=teacher and teacher.model)
+    model, objective = training.model, training.objective
     check_vocabulary(model, tokenizer)
-    objective = build_objective(config.objective.to_dict(), model)
+    if teacher:
+        check_teacher(teacher, training, tokenizer)
     root_rng = jax.random.key(config.seed, impl="threefry2x32")
-
-    def init_params(rng):
-        # One row for every device: shapes are all that counts, the forward is never run.
-        return model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
-
-    with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(init_params, root_rng)
-    flat_shapes = paths.flatten(shapes)
-    trainable = paths.resolve(config.trainable, flat_shapes, what="trainable")
-    optimizer = config_lib.construct(
-        optim.make_optimizer,
-        config.optim.to_dict(),
-        where="optim",
-        params=flat_shapes,
-        trainable=trainable,
-        steps=config.steps,
-    )
-    tx, accumulate = optimizer.tx, optimizer.accumulate
-    check_micro_batches(config.data.batch_size, accumulate, mesh)
-    config_lib.check_keys(config.ema, ("decay",), where="ema")
-    ema_decay = config.ema.decay
-
-    def init_state(rng):
-        params, frozen = split(init_params(jax.random.fold_in(rng, 0)), trainable)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            frozen=cast_weights(frozen, compute.dtype),
-            teacher=None,
-            ema=jax.tree.map(jnp.copy, params) if ema_decay else None,
-            extra=objective.init_extra(config.data.batch_size),
-            opt_state=tx.init(params),
-            rng=rng,
-        )
-
-    #### Shapes and shardings.
-    with jax.set_mesh(mesh):
-        abstract = jax.eval_shape(init_state, root_rng)
-    shardings = state_shardings(abstract, tx, mesh)
-    abstract = jax.tree.map(
-        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), abstract, shardings
-    )
 
     #### Restore, or initialise.
     checkpoint_section = config.checkpoint.to_dict()
@@ -142,50 +97,20 @@ def _train(
     )
     closing.callback(checkpoints.close)
     fingerprint = train_batches.fingerprint()
+    if teacher:  # Not saved with the run: its path says what it is, its bits that it still is.
+        fingerprint["teacher"] = content_hash(teacher.params)
     start, seconds = checkpoints.latest() or 0, 0.0
     with jax.set_mesh(mesh):
         if start:
             meta = checkpoints.meta(start)
             check_fingerprint(meta["data"], fingerprint)
             seconds = meta["seconds"]
-            state = checkpoints.restore(start, abstract)
+            state = checkpoints.restore(start, training.state)
         else:
-            state = jax.jit(init_state, out_shardings=shardings)(root_rng)
+            state = training.init(root_rng)
             state, fresh = warm_start.apply(
                 config.init, state, lambda run: load(run, mesh=mesh).params
             )
-
-    #### The step.
-    def train_step(state: TrainState, batch):
-        out, grads = objective.value_and_grad(
-            state.params,
-            micro_batches(batch, accumulate),
-            frozen=state.frozen,
-            teacher=state.teacher,
-            extra=state.extra,
-            rng=jax.random.fold_in(state.rng, state.step),
-            step=state.step,
-        )
-        grads = optimizer.mask(grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = objective.project(optax.apply_updates(state.params, updates))
-        ema = state.ema
-        if ema_decay:
-            ema = jax.tree.map(lambda e, p: e * ema_decay + p * (1 - ema_decay), ema, params)
-        metrics = {
-            "loss": out.loss,
-            **out.metrics,
-            "grad_norm": optax.tree.norm(grads),
-            "lr": optimizer.rate(state.step),
-        }
-        state = state.replace(
-            step=state.step + 1, params=params, ema=ema, extra=out.extra, opt_state=opt_state
-        )
-        return state, metrics
-
-    step_fn = jax.jit(
-        train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh))
-    )
 
     #### Evaluators and log.
     evaluators = build_evaluators(
@@ -211,8 +136,9 @@ def _train(
     )
     closing.callback(log.close)
     if is_writer:
-        (workdir / "parameters.txt").write_text(parameter_table(shapes, optimizer.table, mesh))
-    log.say(f"{paths.count(shapes):,} parameters; {workdir}/parameters.txt lists them")
+        table = parameter_table(training.shapes, training.optimizer.table, mesh)
+        (workdir / "parameters.txt").write_text(table)
+    log.say(f"{paths.count(training.shapes):,} parameters; {workdir}/parameters.txt lists them")
     if start:
         log.say(f"resuming at step {start}")
     elif config.init:
@@ -223,6 +149,7 @@ def _train(
     closing.callback(batches.close)
     pending: list[dict[str, jax.Array]] = []
     metrics: dict[str, float] = {}
+    teacher_params = teacher and teacher.params
     waited, began = 0.0, time.perf_counter()
     with jax.set_mesh(mesh):
         for step in range(start, config.steps):
@@ -230,7 +157,7 @@ def _train(
             batch = sharding.put_batch(next(batches), mesh, config.data.batch_size)
             waited += time.perf_counter() - before
             with jax.transfer_guard("disallow"):
-                state, step_metrics = step_fn(state, batch)
+                state, step_metrics = training.step(state, batch, teacher_params)
             pending.append(step_metrics)
             # At most two steps ahead of the device: enough to keep it busy, and bounds the memory
             # that queued batches take.
@@ -339,13 +266,29 @@ def check_sections(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{key} is {value}: give a number of steps, at least 1")
 
 
-def check_micro_batches(batch_size: int, accumulate: int, mesh: Any) -> None:
-    """Every device needs as many rows of every micro-batch."""
-    shards = sharding.batch_shards(mesh)
-    if batch_size % (shards * accumulate):
+def load_teacher(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Pretrained | None:
+    """The fixed model that the objective follows, in compute dtype; None without."""
+    path = config.objective.get("teacher")
+    return load(path, mesh=mesh, dtype=config.compute.dtype) if path else None
+
+
+def check_teacher(teacher: Pretrained, training: Training, tokenizer: Any) -> None:
+    """It is shown the student's batches, so it has to read them as the student does."""
+    shown = training.objective.shown
+    theirs, ours = (
+        {key: model.dummy_batch(1)[key].shape[1:] for key in shown}
+        for model in (teacher.model, training.model)
+    )
+    if theirs != ours:
         raise UserError(
-            f"data.batch_size {batch_size} is not a multiple of {shards} devices (mesh.data x "
-            f"mesh.fsdp) x {accumulate} micro-batches (optim.accumulate)"
+            f"objective.teacher takes {theirs}, the model {ours}: give the model its teacher's "
+            "image size and text length"
+        )
+    probe = ["Two red 7s, 0 1 2 3 4 5 6 8 9."]
+    ids = [t and t(probe)[0].tolist() for t in (teacher.processor.tokenizer, tokenizer)]
+    if "text" in shown and ids[0] != ids[1]:
+        raise UserError(
+            "objective.teacher has another tokenizer than the run: give the run its teacher's"
         )
 
 
@@ -365,32 +308,8 @@ def check_fingerprint(old: dict, new: dict) -> None:
         key = differing[0]
         raise UserError(
             f"the run's data has changed: {key} was {old.get(key)!r}, is {new.get(key)!r}; restore "
-            "the data, or start another --workdir"
+            "it, or start another --workdir"
         )
-
-
-def state_shardings(abstract: TrainState, tx: Any, mesh: Any) -> TrainState:
-    """Parameters by the table, optimizer slots like their parameters, the rest replicated."""
-    everywhere = sharding.replicated(mesh)
-    params = sharding.tree_shardings(abstract.params, mesh)
-    return TrainState(
-        step=everywhere,
-        params=params,
-        frozen=sharding.tree_shardings(abstract.frozen, mesh),
-        teacher=None
-        if abstract.teacher is None
-        else sharding.tree_shardings(abstract.teacher, mesh),
-        ema=None if abstract.ema is None else params,
-        extra=jax.tree.map(lambda _: everywhere, abstract.extra),
-        opt_state=optax.tree_map_params(
-            tx,
-            lambda _, place: place,
-            abstract.opt_state,
-            params,
-            transform_non_params=lambda _: everywhere,
-        ),
-        rng=everywhere,
-    )
 
 
 def finite_means(

@@ -76,7 +76,7 @@ def apply(
     for rule in rules:
         if len(rule) != 4:
             raise UserError(f"init: {rule!r}: give (target, source, source path, ops)")
-    fresh = paths.flatten(merge(state.params, state.frozen))
+    fresh = paths.flatten(merge(state.params, state.statistics, state.frozen))
     sources = {"self": fresh}
     used, problems, filled = [False] * len(rules), [], {}
     for path, leaf in fresh.items():
@@ -111,7 +111,12 @@ def apply(
 
     # The average starts with the weights, in buffers of its own: both are donated to the step.
     ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
-    state = state.replace(params=update(state.params), frozen=update(state.frozen), ema=ema)
+    state = state.replace(
+        params=update(state.params),
+        statistics=update(state.statistics),
+        frozen=update(state.frozen),
+        ema=ema,
+    )
     return state, [path for path in fresh if path not in filled]
 
 

@@ -6,16 +6,13 @@ import json
 import os
 import pathlib
 
-import jax
 import pytest
 
 from jvlm import config as config_lib
-from jvlm import optim, paths, sharding
+from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.logs import parameter_table
-from jvlm.models import build_model
-from jvlm.objectives import build_objective
-from jvlm.precision import Compute
+from jvlm.step import build_step
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*/*.py"))
@@ -28,21 +25,9 @@ MESH = dict(data=2, fsdp=2, tensor=2)
 def test_every_recipe_builds_and_matches_its_golden_table(path):
     """Path, shape, trainable, decay, rate, sharding on a 2x2x2 mesh. UPDATE_GOLDEN=1 rewrites."""
     c = config_lib.load(path)
-    compute = config_lib.construct(Compute, c.compute, where="compute")
-    model = build_model(c.model.to_dict(), compute)
-    build_objective(c.objective.to_dict(), model)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(8))["params"]
-    flat = paths.flatten(shapes)
-    trainable = paths.resolve(c.trainable, flat, what="trainable")
-    optimizer = config_lib.construct(
-        optim.make_optimizer,
-        c.optim.to_dict(),
-        where="optim",
-        params=flat,
-        trainable=trainable,
-        steps=c.steps,
-    )
-    text = parameter_table(shapes, optimizer.table, sharding.make_mesh(**MESH))
+    mesh = sharding.make_mesh(**MESH)
+    training = build_step(c, mesh)
+    text = parameter_table(training.shapes, training.optimizer.table, mesh)
     golden = ROOT / "tests/golden" / path.replace("/", "_").replace(".py", ".txt")
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)

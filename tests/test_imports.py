@@ -23,16 +23,20 @@ MAY_IMPORT = {
     "convert": {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),
     },
-    "state": {"paths"},
-    "optim": {"errors", "paths"},
+    "state": {"paths", "precision"},
+    "optim": {"errors", "paths", "precision"},
     "losses": set(),
-    "objectives": {"errors", "config", "losses", "sharding", "state"},
+    "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
     "metrics": set(),
     "data": {"errors", "config", "paths"},
     "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "distributed": {"errors"},
+    "step": {
+        *("errors", "paths", "config", "precision", "sharding", "state", "optim", "models"),
+        "objectives",
+    },
     "logs": {"paths", "sharding", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {

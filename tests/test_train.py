@@ -103,7 +103,7 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
-    module = sys.modules["jvlm.train"]
+    module = sys.modules["jvlm.step"]
     traces, original = [], module.micro_batches
     monkeypatch.setattr(module, "micro_batches", lambda *args: traces.append(1) or original(*args))
     jvlm.train(config, tmp_path)

@@ -10,11 +10,13 @@ from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
 from jvlm.objectives.contrastive import Contrastive
+from jvlm.objectives.distillation import Distillation
 
-OBJECTIVES = {"contrastive": Contrastive}
+OBJECTIVES = {"contrastive": Contrastive, "distillation": Distillation}
 
 __all__ = [
     "Contrastive",
+    "Distillation",
     "LossOutput",
     "OBJECTIVES",
     "Objective",
@@ -23,10 +25,24 @@ __all__ = [
 ]
 
 
-def build_objective(section: Mapping, model: nn.Module) -> Objective:
-    """Builds the objective of a config's `objective` section: `name` and its options."""
+def build_objective(
+    section: Mapping,
+    model: nn.Module,
+    *,
+    trained: frozenset[str] | None = None,
+    teacher_model: nn.Module | None = None,
+) -> Objective:
+    """Builds the objective of a config's `objective` section: `name` and its options.
+
+    Args:
+      section: the config section.
+      model: the Linen module.
+      trained: paths of the leaves that are trained; None is all.
+      teacher_model: of the section's `teacher`, where it has one; not needed in evaluation.
+    """
     options = dict(section)
     name = options.pop("name", "")
     if name not in OBJECTIVES:
         raise UserError(f"objective.name {name!r} is unknown.{did_you_mean(name, OBJECTIVES)}")
-    return construct(OBJECTIVES[name], options, where="objective", model=model)
+    given = dict(model=model, trained=trained, teacher_model=teacher_model)
+    return construct(OBJECTIVES[name], options, where="objective", **given)

@@ -10,7 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jvlm.state import merge
+from jvlm import paths
+from jvlm.precision import is_statistic
+from jvlm.state import merge, purpose_rng
 
 
 @flax.struct.dataclass
@@ -19,11 +21,13 @@ class LossOutput:
     loss: float32 scalar, the mean over the global batch.
     metrics: name -> float32 scalar.
     extra: the new `TrainState.extra`.
+    statistics: new values of running statistics, a nested dict of those that changed.
     """
 
     loss: jax.Array
     metrics: dict[str, jax.Array]
     extra: Any
+    statistics: Any = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +36,11 @@ class Objective:
 
     Attributes:
       model: the Linen module.
+      trained: paths of the leaves that are trained; None is all.
     """
 
     model: nn.Module
+    trained: frozenset[str] | None = dataclasses.field(default=None, kw_only=True, repr=False)
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         """The loss of one batch.
@@ -42,12 +48,43 @@ class Objective:
         Args:
           params: the whole parameter tree.
           batch: see the batch keys in README.md.
-          teacher: momentum parameters, or None.
+          teacher: parameters of the model that teaches, or None.
           extra: from `init_extra`, or the last step's.
           rng: key of this micro-batch; None in evaluation, which switches dropout off.
           step: int32 scalar.
         """
         raise NotImplementedError
+
+    def forward(self, params, *args, method: str | None = None, part: str = "", rng=None):
+        """Applies the model. What is not trained runs as in evaluation, also in training.
+
+        With a key, dropout is on if the part has a leaf that is trained, and norms whose running
+        statistics are trained use the batch's and give new ones. All of this is off without a key.
+
+        Args:
+          params: the whole parameter tree.
+          *args: of the method.
+          method: of the model; default `__call__`.
+          part: name of the submodule that the method runs, such as 'vision'; default all of them.
+          rng: key of this micro-batch, or None.
+
+        Returns:
+          (the method's result, new running statistics as a nested dict).
+        """
+        flat = paths.flatten(params)
+        trained = flat.keys() if self.trained is None else flat.keys() & self.trained
+        trained = {path for path in trained if path.startswith(part and f"{part}/")}
+        if rng is None or not trained:
+            return self.model.apply({"params": params}, *args, method=method), {}
+        statistics = {path: flat[path] for path in flat if path in trained and is_statistic(path)}
+        out, new = self.model.apply(
+            {"params": params, "statistics": paths.unflatten(statistics)},
+            *args,
+            method=method,
+            rngs={"dropout": purpose_rng(rng, "dropout")},
+            mutable=["statistics"],
+        )
+        return out, new.get("statistics", {})
 
     def init_extra(self, batch_size: int) -> Any:
         """State of the objective's own (queues), before the first step."""
@@ -61,9 +98,9 @@ class Objective:
         """Loss and gradient of an optimizer step, averaged over micro-batches.
 
         Args:
-          params: trainable leaves.
+          params: leaves that have a gradient.
           micro_batches: the batch with a leading axis of micro-batches.
-          frozen: the other leaves.
+          frozen: the other leaves, running statistics included.
           teacher, extra, rng, step: as in `loss`; `rng` is the step's.
 
         Returns:
@@ -95,12 +132,8 @@ class Objective:
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         grads, outs = jax.lax.scan(body, zeros, (jnp.arange(count), micro_batches))
-        mean = lambda x: x.mean(0)  # noqa: E731
-        out = LossOutput(
-            outs.loss.mean(),
-            jax.tree.map(mean, outs.metrics),
-            jax.tree.map(lambda x: x[-1], outs.extra),
-        )
+        last = jax.tree.map(lambda x: x[-1], outs.extra)
+        out = mean_over_micro_batches(outs.replace(extra={})).replace(extra=last)
         return out, jax.tree.map(lambda g: g / count, grads)
 
 
@@ -113,3 +146,13 @@ def micro_batches(batch, count: int):
     return jax.tree.map(
         lambda x: jnp.swapaxes(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 0, 1), batch
     )
+
+
+def whole_batch(tree):
+    """The inverse of `micro_batches`."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), tree)
+
+
+def mean_over_micro_batches(tree):
+    """Losses, metrics and running statistics of micro-batches of equal size -> of the batch."""
+    return jax.tree.map(lambda x: x.mean(0), tree)

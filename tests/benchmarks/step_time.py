@@ -16,13 +16,12 @@ from pathlib import Path
 
 import jax
 import ml_collections
-import optax
 
-from jvlm import optim, paths, pretrained
+from jvlm import pretrained, sharding
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
-from jvlm.objectives import build_objective, micro_batches
+from jvlm.step import build_step
 
 
 def median_seconds(call, repeats: int = 20) -> float:
@@ -39,10 +38,6 @@ def median_seconds(call, repeats: int = 20) -> float:
 def main(run: Path) -> None:
     config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
     model = pretrained.load(run)
-    objective = build_objective(config.objective.to_dict(), model.model)
-    flat = paths.flatten(model.params)
-    trainable = paths.resolve(config.trainable, flat, what="trainable")
-    tx = optim.make_optimizer(flat, trainable, config.steps, **config.optim.to_dict()).tx
     data = config.data.to_dict()
     batches = TrainBatches(
         build_source(data["source"]),
@@ -51,23 +46,17 @@ def main(run: Path) -> None:
         config.seed,
     )
 
-    @jax.jit
-    def step(params, opt_state, batch):
-        out, grads = objective.value_and_grad(
-            params,
-            micro_batches(batch, 1),
-            frozen={},
-            teacher=None,
-            extra={},
-            rng=jax.random.key(0),
-            step=0,
-        )
-        updates, opt_state = tx.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, out.loss
-
     batch = {key: value for key, value in batches[0].items() if key != "_bad"}
-    opt_state = tx.init(model.params)
-    alone = median_seconds(lambda: jax.block_until_ready(step(model.params, opt_state, batch)))
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    training = build_step(config, mesh)
+    with jax.set_mesh(mesh):
+        batch = sharding.put_batch(batch, mesh, data["batch_size"])
+        states = [training.init(jax.random.key(0, impl="threefry2x32"))]
+
+        def step():  # Each gives its state's buffers to the next.
+            states.append(jax.block_until_ready(training.step(states.pop(), batch)[0]))
+
+        alone = median_seconds(step)
     indices = iter(range(1, 1000))
     reading = median_seconds(lambda: batches[next(indices)])
 

@@ -1,0 +1,192 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a config trains: model, objective, optimizer, state and one step. Needs no data.
+
+The loop runs it, `jvlm plan` compiles it, and neither puts it together by itself.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from jvlm import config as config_lib
+from jvlm import optim, paths, sharding
+from jvlm.errors import UserError
+from jvlm.models import build_model
+from jvlm.objectives import Objective, build_objective, micro_batches
+from jvlm.precision import Compute, cast_weights
+from jvlm.state import TrainState, merge, purpose_rng, split, split_statistics
+
+
+class Training(NamedTuple):
+    """What `build_step` gives.
+
+    Attributes:
+      model: the Linen module.
+      objective: how it is trained.
+      optimizer: see `optim.Optimizer`.
+      shapes: the whole parameter tree, abstract.
+      state: the training state, abstract, with shardings.
+      init: key -> fresh state, laid out.
+      step: (state, batch, parameters of a fixed teacher or None) -> (state, metrics); takes the
+        state's buffers.
+    """
+
+    model: nn.Module
+    objective: Objective
+    optimizer: optim.Optimizer
+    shapes: dict
+    state: TrainState
+    init: Callable[[jax.Array], TrainState]
+    step: Callable
+
+
+def build_step(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    *,
+    teacher_model: nn.Module | None = None,
+) -> Training:
+    """Builds everything that is compiled in a run. Allocates nothing on the devices.
+
+    Args:
+      config: of the run.
+      mesh: the devices, which may be those of a slice that is not there.
+      teacher_model: of the objective's fixed teacher, where it has one.
+
+    Raises:
+      UserError: a bad section.
+    """
+    #### Model.
+    compute = config_lib.construct(Compute, config.compute, where="compute")
+    model = build_model(config.model.to_dict(), compute)
+    batch_size = config.data.batch_size
+
+    def init_params(rng):
+        # One row for every device: shapes are all that counts, the forward is never run.
+        return model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+
+    root_rng = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(init_params, root_rng)
+
+    #### What is trained, how.
+    flat = paths.flatten(shapes)
+    trainable = paths.resolve(config.trainable, flat, what="trainable")
+    objective = build_objective(
+        config.objective.to_dict(),
+        model,
+        trained=frozenset(paths.flatten(split(shapes, trainable)[0])),
+        teacher_model=teacher_model,
+    )
+    optimizer = config_lib.construct(
+        optim.make_optimizer,
+        config.optim.to_dict(),
+        where="optim",
+        params=flat,
+        trainable=trainable,
+        steps=config.steps,
+    )
+    check_micro_batches(batch_size, optimizer.accumulate, mesh)
+    config_lib.check_keys(config.ema, ("decay",), where="ema")
+    ema_decay = config.ema.decay
+
+    #### The state.
+    def init_state(rng):
+        trained, frozen = split(init_params(purpose_rng(rng, "init")), trainable)
+        params, statistics = split_statistics(trained)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            statistics=statistics,
+            frozen=cast_weights(frozen, compute.dtype),
+            teacher=None,
+            ema=jax.tree.map(jnp.copy, params) if ema_decay else None,
+            extra=objective.init_extra(batch_size),
+            opt_state=optimizer.tx.init(params),
+            rng=rng,
+        )
+
+    with jax.set_mesh(mesh):
+        abstract = jax.eval_shape(init_state, root_rng)
+    shardings = state_shardings(abstract, optimizer.tx, mesh)
+    abstract = jax.tree.map(
+        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), abstract, shardings
+    )
+
+    #### The step.
+    def train_step(state: TrainState, batch, fixed_teacher=None):
+        out, grads = objective.value_and_grad(
+            state.params,
+            micro_batches(batch, optimizer.accumulate),
+            frozen=merge(state.statistics, state.frozen),
+            teacher=state.teacher if fixed_teacher is None else fixed_teacher,
+            extra=state.extra,
+            rng=jax.random.fold_in(state.rng, state.step),
+            step=state.step,
+        )
+        grads = optimizer.mask(grads)
+        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
+        params = objective.project(optax.apply_updates(state.params, updates))
+        ema = state.ema
+        if ema_decay:
+            ema = jax.tree.map(lambda e, p: e * ema_decay + p * (1 - ema_decay), ema, params)
+        metrics = {
+            "loss": out.loss,
+            **out.metrics,
+            "grad_norm": optax.tree.norm(grads),
+            "lr": optimizer.rate(state.step),
+        }
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            statistics=merge(out.statistics, state.statistics),
+            ema=ema,
+            extra=out.extra,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    init = jax.jit(init_state, out_shardings=shardings)
+    places = (shardings, sharding.replicated(mesh))
+    step = jax.jit(train_step, donate_argnums=0, out_shardings=places)
+    return Training(model, objective, optimizer, shapes, abstract, init, step)
+
+
+def check_micro_batches(batch_size: int, accumulate: int, mesh: jax.sharding.Mesh) -> None:
+    """Every device needs as many rows of every micro-batch."""
+    shards = sharding.batch_shards(mesh)
+    if batch_size % (shards * accumulate):
+        raise UserError(
+            f"data.batch_size {batch_size} is not a multiple of {shards} devices (mesh.data x "
+            f"mesh.fsdp) x {accumulate} micro-batches (optim.accumulate)"
+        )
+
+
+def state_shardings(abstract: TrainState, tx: Any, mesh: jax.sharding.Mesh) -> TrainState:
+    """Parameters by the table, optimizer slots like their parameters, the rest replicated."""
+    everywhere = sharding.replicated(mesh)
+    by_table = lambda tree: sharding.tree_shardings(tree, mesh)
+    params = by_table(abstract.params)
+    return TrainState(
+        step=everywhere,
+        params=params,
+        statistics=by_table(abstract.statistics),
+        frozen=by_table(abstract.frozen),
+        teacher=None if abstract.teacher is None else by_table(abstract.teacher),
+        ema=None if abstract.ema is None else params,
+        extra=jax.tree.map(lambda _: everywhere, abstract.extra),
+        opt_state=optax.tree_map_params(
+            tx,
+            lambda _, place: place,
+            abstract.opt_state,
+            params,
+            transform_non_params=lambda _: everywhere,
+        ),
+        rng=everywhere,
+    )
