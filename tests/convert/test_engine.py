@@ -3,6 +3,7 @@
 """Import is export backwards; what does not fit is said; tensors go straight to their devices."""
 
 import json
+import tracemalloc
 import types
 
 import jax
@@ -248,3 +249,30 @@ def test_another_image_size(tiny, published, rng):
     assert m.params["vision"]["pos"].shape == (6, 16)
     assert m.processor.steps == [("resize", dict(height=24, width=16))]
     assert m.embed_images([rng.integers(0, 255, (9, 9, 3)).astype(np.uint8)]).shape == (1, 16)
+
+
+def test_host_memory_while_loading(tmp_path):
+    """Beyond what is placed, at most 1.3 times the largest stacked leaf (design.md, section 3)."""
+    layers, width = 12, 128
+    shape = (layers, width, 4 * width)
+    names = [f"{name}.{i}.weight" for name in ("up", "gate", "other") for i in range(layers)]
+    make = lambda: np.ones(shape[:0:-1], np.float32)
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, [(name, shape[:0:-1], make) for name in names], np.float32)
+    rules = [
+        Rule(f"{name}.{{layer}}.weight", f"blocks/{name}", "linear")
+        for name in ("up", "gate", "other")
+    ]
+    leaf = jax.ShapeDtypeStruct(shape, np.float32)
+    abstract = {"blocks": dict.fromkeys(("up", "gate", "other"), leaf)}
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    tensors, largest = Safetensors([path]), leaf.size * 4
+    engine.load(tensors, rules, (), abstract, one)  # What is imported and cached, once.
+    tracemalloc.start()
+    try:
+        params = engine.load(tensors, rules, (), abstract, one)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(params["blocks"]["gate"], 1)
+    assert largest < peak < 3 * largest + 0.3 * largest
