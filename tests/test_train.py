@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import jvlm
-from jvlm import checkpoint, paths, pretrained, sharding, step
+from jvlm import checkpoint, paths, pretrained, sharding
 from jvlm import config as jvlm_config
+from jvlm import step as step_lib
 from jvlm.data.builders import digit_scenes
 from jvlm.errors import UserError
 from jvlm.state import TrainState
@@ -104,8 +105,10 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
-    traces, original = [], step.micro_batches
-    monkeypatch.setattr(step, "micro_batches", lambda *args: traces.append(1) or original(*args))
+    traces, original = [], step_lib.micro_batches
+    monkeypatch.setattr(
+        step_lib, "micro_batches", lambda *args: traces.append(1) or original(*args)
+    )
     jvlm.train(config, tmp_path)
     assert len(traces) == 1
 
