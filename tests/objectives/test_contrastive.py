@@ -155,12 +155,13 @@ CACHED = {
 }
 
 
-@pytest.mark.parametrize("kind", CACHED)
-@pytest.mark.parametrize("mesh_name", [None, *MESHES])
-def test_cached_micro_batches_are_the_whole_batch(biased, rng, mesh_name, kind):
+CACHED_CASES = [("sigmoid", mesh_name) for mesh_name in (None, *MESHES)]
+CACHED_CASES += [(kind, mesh_name) for kind in ("softmax", "nce") for mesh_name in (None, "2x2x2")]
+
+
+@pytest.mark.parametrize("kind, mesh_name", CACHED_CASES)
+def test_cached_micro_batches_are_the_whole_batch(biased, rng, kind, mesh_name):
     """Groups, identities, negatives and noise are those of the batch however it is cut."""
-    if kind != "sigmoid" and mesh_name not in (None, "2x2x2"):
-        return
     model, params = biased
     batch = {
         "image": rng.integers(0, 256, (32, 16, 16, 3)).astype(np.uint8),
