@@ -5,6 +5,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import jvlm
 from jvlm import checkpoint, paths, pretrained, sharding
 from jvlm import config as jvlm_config
+from jvlm import step as step_lib
 from jvlm.data.builders import digit_scenes
 from jvlm.errors import UserError
 from jvlm.state import TrainState
@@ -103,9 +105,10 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
-    module = sys.modules["jvlm.step"]
-    traces, original = [], module.micro_batches
-    monkeypatch.setattr(module, "micro_batches", lambda *args: traces.append(1) or original(*args))
+    traces, original = [], step_lib.micro_batches
+    monkeypatch.setattr(
+        step_lib, "micro_batches", lambda *args: traces.append(1) or original(*args)
+    )
     jvlm.train(config, tmp_path)
     assert len(traces) == 1
 
@@ -146,6 +149,32 @@ def test_warm_start_from_a_run(finished, config, tmp_path):
     want, got = final_params(workdir), final_params(tmp_path)
     assert_same(*({p: v for p, v in t.items() if p.startswith("vision/")} for t in (want, got)))
     assert not np.array_equal(want["vision_proj/kernel"], got["vision_proj/kernel"])
+
+
+def test_distillation_resumes_bit_exactly_with_its_teacher(finished, config, tmp_path):
+    workdir, _, _ = finished
+    config.objective.update(dict(name="distillation", teacher=str(workdir), distill="logits"))
+    config.trainable = (("text/.*", False), (".*", True))
+    jvlm.train(config, tmp_path / "whole")
+    lines = [json.loads(x) for x in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert all(x["train/distillation"] > 0 for x in lines if "train/loss" in x)
+    config.steps = 2
+    jvlm.train(config, tmp_path / "parts")
+    config.steps = 4
+    jvlm.train(config, tmp_path / "parts")
+    assert_same(final_params(tmp_path / "parts"), final_params(tmp_path / "whole"))
+    # A teacher that is not the same any more.
+    other = tmp_path / "teacher"
+    shutil.copytree(tmp_path / "whole", other)
+    shutil.copytree(tmp_path / "parts", tmp_path / "more")
+    record = tmp_path / "more/config.json"
+    record.write_text(record.read_text().replace(str(workdir), str(other)))
+    config.objective.teacher, config.steps = str(other), 5
+    with pytest.raises(UserError, match="teacher was '.*', is '"):
+        jvlm.train(config, tmp_path / "more")
+    config.model.text.max_len = config.tokenizer.max_len = 12
+    with pytest.raises(UserError, match="give the model its teacher's image size"):
+        jvlm.train(config, tmp_path / "short")
 
 
 def test_another_mesh_goes_on(finished, config, tmp_path):

@@ -77,10 +77,9 @@ def softmax_contrastive(
 
     def cross_entropy(terms):
         (normalizer,), (positives, count) = terms.logsumexp, terms.sum
-        return mean(normalizer - positives / count, axes)
+        return normalizer - positives / count
 
-    loss = (cross_entropy(by_row) + cross_entropy(by_column)) / 2
-    return loss, _top1(by_row, by_column, axes)
+    return _means((cross_entropy(by_row) + cross_entropy(by_column)) / 2, by_row, by_column, axes)
 
 
 def sigmoid_contrastive(
@@ -121,7 +120,7 @@ def sigmoid_contrastive(
     by_row, by_column = reduce_pairs(
         block, (inverse_temperature, bias), rows, columns, axes=axes, way=way, chunk=chunk
     )
-    return mean(by_row.sum[0], axes), _top1(by_row, by_column, axes)
+    return _means(by_row.sum[0], by_row, by_column, axes)
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -133,8 +132,8 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def mean(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """Mean over the global batch."""
-    return lax.pmean(x.mean(), axes) if axes else x.mean()
+    """[..., b] of each device -> [...], the mean over the global batch."""
+    return lax.pmean(x.mean(-1), axes) if axes else x.mean(-1)
 
 
 def row_numbers(rows: int, axes: tuple[str, ...]) -> jax.Array:
@@ -170,6 +169,7 @@ def _best(logits, allowed, positive, axis):
     return best(positive), best(allowed & ~positive)
 
 
-def _top1(by_row, by_column, axes):
-    hit = lambda positive, negative: mean((positive > negative).astype(jnp.float32), axes)
-    return {"i2t_top1": hit(*by_row.max), "t2i_top1": hit(*by_column.max)}
+def _means(losses, by_row, by_column, axes):
+    hit = lambda terms: (terms.max[0] > terms.max[1]).astype(jnp.float32)
+    loss, i2t, t2i = mean(jnp.stack([losses, hit(by_row), hit(by_column)]), axes)
+    return loss, {"i2t_top1": i2t, "t2i_top1": t2i}

@@ -81,4 +81,4 @@ def logit_distillation(
         Items(text, (teacher_text, *teacher_columns.logsumexp)),
         **options,
     )
-    return sum(mean(side.logsumexp[0] - side.sum[0], axes) for side in sides) / 2
+    return mean(sum(side.logsumexp[0] - side.sum[0] for side in sides) / 2, axes)

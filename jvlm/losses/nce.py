@@ -74,10 +74,10 @@ def noise_contrastive(
         losses, right, counts = lax.map(against, noise.T)
         loss = jax.nn.softplus(-data) + losses.sum(0)
         accuracy = ((data > 0) + right.sum(0)) / (1 + counts.sum(0))
-        return mean(loss, axes), mean(accuracy, axes)
+        return jnp.stack([loss, accuracy])
 
-    sides = direction(image, text, noise_text), direction(text, image, noise_image)
-    loss, accuracy = ((one + other) / 2 for one, other in zip(*sides))
+    sides = direction(image, text, noise_text) + direction(text, image, noise_image)
+    loss, accuracy = mean(sides / 2, axes)
     return loss, {"nce_accuracy": accuracy}
 
 

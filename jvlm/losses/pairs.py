@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 WAYS = ("gather", "chunked", "ring")
@@ -83,7 +84,7 @@ def reduce_pairs(
         scalars = _vary(scalars, axes)  # Each device adds up a gradient of its own.
     if way == "ring":
         return _stream(block, axes, chunk, axes, scalars, rows, columns)
-    everywhere = jax.tree.map(lambda x: gather(x, axes), columns)
+    everywhere = _together(lambda x: gather(x, axes), columns)
     if way == "gather":
         by_row, by_column = block(scalars, rows, everywhere)
     else:
@@ -198,21 +199,24 @@ def _neutral(shapes: Terms, *leading: int) -> Terms:
 
 
 def _reduce_scatter(terms: Terms, axes: tuple[str, ...]) -> Terms:
-    """Merges [N] terms of all devices and keeps this device's [b]."""
-    scatter = functools.partial(lax.psum_scatter, axis_name=axes, tiled=True)
+    """Merges [N] terms of all devices and keeps this device's [b]. One maximum, one sum."""
+    exponents = len(terms.logsumexp)
 
     def own(x):
-        size = len(x) // lax.axis_size(axes)
-        return lax.dynamic_slice_in_dim(x, lax.axis_index(axes) * size, size)
+        size = x.shape[1] // lax.axis_size(axes)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(axes) * size, size, axis=1)
 
-    def logsumexp(x):
-        shift = lax.pmax(lax.stop_gradient(x), axes)
-        return own(shift) + jnp.log(scatter(jnp.exp(x - shift)))
-
+    highest = lax.pmax(lax.stop_gradient(jnp.stack(terms.logsumexp + terms.max)), axes)
+    shifted = tuple(map(lambda x, shift: jnp.exp(x - shift), terms.logsumexp, highest))
+    highest = own(highest)
+    sums = ()
+    if shifted + terms.sum:
+        stacked = jnp.stack(shifted + terms.sum)
+        sums = lax.psum_scatter(stacked, axes, scatter_dimension=1, tiled=True)
     return Terms(
-        tuple(map(logsumexp, terms.logsumexp)),
-        tuple(map(scatter, terms.sum)),
-        tuple(own(lax.pmax(lax.stop_gradient(x), axes)) for x in terms.max),
+        tuple(shift + jnp.log(total) for shift, total in zip(highest, sums[:exponents])),
+        tuple(sums[exponents:]),
+        tuple(highest[exponents:]),
     )
 
 
@@ -222,10 +226,31 @@ def gather(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
 
 
 def _pass_on(tree: Any, ring: tuple[str, ...]) -> Any:
-    """Everything to the next device."""
-    size = _size(ring)
+    """[pieces, width, ...] leaves to the next device."""
+    if not ring:
+        return tree
+    size = lax.axis_size(ring)
     pairs = [(device, (device + 1) % size) for device in range(size)]
-    return jax.tree.map(lambda x: lax.ppermute(x, ring, pairs), tree) if ring else tree
+    return _together(lambda x: lax.ppermute(x, ring, pairs), tree, leading=2)
+
+
+def _together(move: Callable, tree: Any, leading: int = 1) -> Any:
+    """Moves a tree of [n, ...] with one collective per dtype, since most leaves are small.
+
+    Many independent collectives also starve each other where several devices share a processor's
+    threads (XLA's CPU back end), up to a standstill.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    moved = list(leaves)
+    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
+        places = [place for place, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        flat = [leaves[place].reshape(*leaves[place].shape[:leading], -1) for place in places]
+        ends = np.cumsum([x.shape[-1] for x in flat])[:-1]
+        parts = jnp.split(move(jnp.concatenate(flat, -1)), ends, axis=-1)
+        for place, part in zip(places, parts):
+            trailing = leaves[place].shape[leading:]
+            moved[place] = part.reshape(*part.shape[:leading], *trailing)
+    return jax.tree.unflatten(structure, moved)
 
 
 def _size(axes: tuple[str, ...]) -> int:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contrastive objective: the formula, and the same value and gradient on any mesh."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jvlm import sharding
+from jvlm import paths, sharding
 from jvlm.errors import UserError
 from jvlm.models import build_model
 from jvlm.objectives import build_objective, micro_batches
+from jvlm.state import split
 
 MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
 MODEL = {
@@ -42,6 +44,13 @@ def batch(rng):
 @pytest.fixture(scope="module")
 def params(model):
     return jax.jit(model.init)(jax.random.key(0), model.dummy_batch(2))["params"]
+
+
+@pytest.fixture(scope="module")
+def biased():
+    """(model, params) with a bias of the logits."""
+    model = build_model({**MODEL, "logit_bias_init": -2.5})
+    return model, jax.jit(model.init)(jax.random.key(0), model.dummy_batch(2))["params"]
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "count"))
@@ -128,7 +137,7 @@ def test_stopped_columns_have_no_gradient(model, params, batch):
 
 
 def test_micro_batches_average(model, params, batch):
-    objective = build_objective({"name": "contrastive"}, model)
+    objective = build_objective({"name": "contrastive", "accumulate": "average"}, model)
     loss, _, grads = loss_and_grad(objective, params, batch, count=4)
     parts = [
         loss_and_grad(objective, params, {k: v[row::4] for k, v in batch.items()})
@@ -139,20 +148,129 @@ def test_micro_batches_average(model, params, batch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, mean)
 
 
+CACHED = {
+    "softmax": {"same": "soft", "negatives": 8, "gather_grad": False},
+    "sigmoid": {"kind": "sigmoid", "same": "mask", "way": "ring", "chunk": 3},
+    "nce": {"kind": "nce", "noise": 4},
+}
+
+
+CACHED_CASES = [("sigmoid", mesh_name) for mesh_name in (None, *MESHES)]
+CACHED_CASES += [(kind, mesh_name) for kind in ("softmax", "nce") for mesh_name in (None, "2x2x2")]
+
+
+@pytest.mark.parametrize("kind, mesh_name", CACHED_CASES)
+def test_cached_micro_batches_are_the_whole_batch(biased, rng, kind, mesh_name):
+    """Groups, identities, negatives and noise are those of the batch however it is cut."""
+    model, params = biased
+    batch = {
+        "image": rng.integers(0, 256, (32, 16, 16, 3)).astype(np.uint8),
+        "text": rng.integers(1, 32, (32, 6)).astype(np.int32),
+        "image_id": rng.integers(0, 6, 32).astype(np.int32),
+    }
+    objective = build_objective({"name": "contrastive", **CACHED[kind]}, model)
+    want = loss_and_grad(objective, params, batch)
+    context = contextlib.nullcontext()
+    if mesh_name:
+        mesh = sharding.make_mesh(*MESHES[mesh_name])
+        context = jax.set_mesh(mesh)
+        params = jax.device_put(params, sharding.tree_shardings(params, mesh))
+        batch = sharding.put_batch(batch, mesh, 32)
+    with context:
+        for count in (2, 4):
+            got = loss_and_grad(objective, params, batch, count=count)
+            check = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+            jax.tree.map(check, got, want)
+
+
+def test_cached_micro_batches_save_memory_and_repeat_their_dropout(rng):
+    section = {**MODEL, "vision": {**MODEL["vision"], "dropout": 0.5, "depth": 4}}
+    model = build_model(section)
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(2))["params"]
+    batch = {
+        "image": rng.integers(0, 256, (128, 16, 16, 3)).astype(np.uint8),
+        "text": rng.integers(1, 32, (128, 6)).astype(np.int32),
+    }
+    objective = build_objective({"name": "contrastive"}, model)
+    compiled = [loss_and_grad.lower(objective, params, batch, count=n).compile() for n in (1, 8)]
+    whole, cut = (c.memory_analysis().temp_size_in_bytes for c in compiled)
+    assert cut < whole / 2
+    # Along its gradient the loss of the same masks falls as the gradient says.
+    loss, _, grads = compiled[1](params, batch)
+    step = 1e-3 / np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))
+    slope = sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads))
+    moved = lambda sign: jax.tree.map(lambda p, g: p + sign * step * g, params, grads)
+    rise = compiled[1](moved(1), batch)[0] - compiled[1](moved(-1), batch)[0]
+    np.testing.assert_allclose(rise, 2 * step * slope, rtol=0.05)
+
+
+def test_a_locked_tower_has_no_backward_and_no_dropout(batch):
+    """LiT (arXiv:2111.07991): the image tower runs as in evaluation, and forward only."""
+    section = {"name": "clip", "embed_dim": 8}
+    section |= {side: {**MODEL[side], "dropout": 0.5} for side in ("vision", "text")}
+    model = build_model(section)
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(2))["params"]
+    trainable = {path: not path.startswith("vision/") for path in paths.flatten(params)}
+    trained, frozen = split(params, trainable)
+    objective = build_objective(
+        {"name": "contrastive"}, model, trained=frozenset(paths.flatten(trained))
+    )
+
+    embed = jax.jit(lambda params, rng: objective.embed(params, batch, rng=rng)[0])
+    evaluated, training = embed(params, None), embed(params, jax.random.key(0))
+    np.testing.assert_array_equal(training["image"], evaluated["image"])
+    assert not np.allclose(training["text"], evaluated["text"], atol=1e-3)
+
+    def flops(params, frozen):
+        given = dict(teacher=None, extra={}, rng=jax.random.key(0), step=0)
+        fn = lambda p, f, b: objective.value_and_grad(p, micro_batches(b, 1), frozen=f, **given)
+        return jax.jit(fn).lower(params, frozen, batch).cost_analysis()["flops"]
+
+    def forward_flops(method, *args):
+        fn = lambda params, *args: model.apply({"params": params}, *args, method=method)
+        return jax.jit(fn).lower(params, *args).cost_analysis()["flops"]
+
+    saved = flops(params, {}) - flops(trained, frozen)
+    # The whole backward of the tower, which takes more than the forward.
+    assert saved > forward_flops("encode_image", batch["image"])
+
+
+def test_sigmoid_reads_the_bias(biased, batch):
+    model, params = biased
+    objective = build_objective({"name": "contrastive", "kind": "sigmoid"}, model)
+    loss, metrics, grads = loss_and_grad(objective, params, batch)
+    embeds = jax.jit(model.apply)({"params": params}, batch)
+    logits = np.asarray(embeds.logits_per_image) - 2.5
+    sign = 2 * np.eye(16) - 1
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-sign * logits)).sum() / 16, rtol=1e-5)
+    assert metrics["bias"] == -2.5 and grads["logit_bias"] != 0
+
+
 def test_temperature_is_clamped_after_the_step(model):
     objective = build_objective({"name": "contrastive", "max_scale": 100.0}, model)
     for raw, clamped in ((9.0, np.log(100)), (-1.0, 0.0), (2.0, 2.0)):
         projected = objective.project({"logit_scale": jnp.float32(raw), "other": 1})
         np.testing.assert_allclose(projected["logit_scale"], clamped, rtol=1e-6)
     assert objective.project({"other": 1}) == {"other": 1}  # A frozen temperature.
+    free = dataclasses.replace(objective, max_scale=None)
+    assert free.project({"logit_scale": 9.0}) == {"logit_scale": 9.0}
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"same": "msk"}, "same 'msk' is unknown"),
+        ({"same": "msk"}, "same 'msk' is unknown. Did you mean 'mask'"),
         ({"negatives": "local"}, "number of rows"),
         ({"negative": 4}, "Did you mean 'negatives'"),
+        ({"kind": "sigmoidal"}, "Did you mean 'sigmoid'"),
+        ({"way": "rings"}, "Did you mean 'ring'"),
+        ({"accumulate": 4}, "accumulate 4 is unknown. Known: average, cached"),
+        ({"chunk": 0}, "chunk is 0: at least 1"),
+        ({"max_scale": 0.5}, "max_scale is 0.5"),
+        ({"kind": "sigmoid", "gather_grad": False}, "does not have it"),
+        ({"kind": "nce", "way": "ring"}, "takes way='gather'"),
+        ({"name": "distillation"}, "missing teacher"),
+        ({"name": "distillation", "teacher": "x", "distill": "logit"}, "Did you mean 'logits'"),
     ],
 )
 def test_bad_options(model, options, message):
