@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from jvlm.checkpoint import Checkpoints
 from jvlm.config import construct, from_dataclass
 from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
-from jvlm.data.transforms import compose
+from jvlm.data.transforms import NO_PREPROCESS, compose
 from jvlm.errors import UserError
 from jvlm.evaluators.common import embed_all, embed_ids
 from jvlm.evaluators.templates import expand_templates
@@ -40,6 +41,7 @@ from jvlm.state import split
 from jvlm.tokenizers import Tokenizer, load_tokenizer
 
 SAVED, SAVED_FORMAT = "jvlm.json", 1
+POSITIONS = ("vision/pos", "vision/pool/pos")
 NO_TOKENIZER = (
     "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
     "load(tokenizer=...)"
@@ -72,10 +74,9 @@ class Processor:
         batch = {}
         if images is not None:
             if self._transform is None:
-                raise UserError(
-                    "the checkpoint does not say how images are resized: put its "
-                    "preprocessor_config.json beside it"
-                )
+                raise UserError(NO_PREPROCESS)
+            if isinstance(images, str):
+                raise UserError("processor: images: give a list of images")
             rng = np.random.default_rng(0)
             rows = [self._transform({"image": images_lib.to_array(i)}, rng) for i in images]
             batch.update(collate(rows))
@@ -257,7 +258,7 @@ def load(
         if (path / SAVED).is_file():
             m = _load_saved(path, mesh, dtype)
         elif convert.is_published(path):
-            m = _load_published(path, mesh, dtype, family, variant, config)
+            m = _load_published(path, mesh, dtype, tokenizer, family, variant, config)
         elif (path / "config.json").is_file():
             m = _load_run(path, step, mesh, dtype)
         else:
@@ -271,7 +272,9 @@ def load(
 def _load_run(
     path: Path, step: int | str, mesh: jax.sharding.Mesh, dtype: str | None
 ) -> Pretrained:
-    config = ml_collections.ConfigDict(json.loads((path / "config.json").read_text()))
+    config = ml_collections.ConfigDict(convert.read_json(path / "config.json"))
+    if "model" not in config or "trainable" not in config:
+        raise UserError(f"{path}: its config.json is neither a run's nor a known checkpoint's")
     model = build_model(config.model.to_dict(), _compute(config.compute, dtype))
     tokenizer = None
     if config.tokenizer:
@@ -297,24 +300,30 @@ def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretr
     saved = convert.read_json(path / SAVED)
     if saved.get("format") != SAVED_FORMAT:
         raise UserError(f"{path / SAVED}: format {saved.get('format')}, this jvlm reads 1")
-    model = build_model(saved["model"], _compute(saved["compute"], dtype))
+    try:
+        section, compute, steps = saved["model"], saved["compute"], saved["preprocess"]
+        name, resize = section["name"], saved["resize"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path / SAVED}: damaged: no {error}") from None
+    model = build_model(section, _compute(compute, dtype))
     tokenizer = None
     if (path / "tokenizer").is_dir():
         tokenizer = load_tokenizer(path / "tokenizer")
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
-    if not (path / "params").is_dir():
-        raise UserError(f"{path}: its params/ is missing: copy models whole")
-    with ocp.StandardCheckpointer() as checkpointer:
-        params = checkpointer.restore(path.absolute() / "params", abstract)
-    processor = Processor(saved["preprocess"], tokenizer)
-    name = saved["model"]["name"]
-    return Pretrained(model, params, processor, mesh, name, resize=saved["resize"])
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            params = checkpointer.restore(path.absolute() / "params", abstract)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}/params: incomplete or damaged: {reason}") from None
+    return Pretrained(model, params, Processor(steps, tokenizer), mesh, name, resize=resize)
 
 
 def _load_published(
     path: Path,
     mesh: jax.sharding.Mesh,
     dtype: str | None,
+    tokenizer: Tokenizer | None,
     family: str | None,
     variant: str | None,
     config: Mapping | None,
@@ -322,8 +331,7 @@ def _load_published(
     published = convert.open_published(path, family, variant, config)
     model = MODELS[published.model][0](published.config, _compute({}, dtype))
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
-    params = convert.load(published, abstract)
-    tokenizer = convert.find_tokenizer(published)
+    params, tokenizer = convert.load(published, abstract, tokenizer)
     processor = Processor(published.preprocess, tokenizer)
     return Pretrained(model, params, processor, mesh, published.model, resize=published.resize)
 
@@ -334,29 +342,41 @@ def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
     old = tuple(int(side) for side in np.broadcast_to(m.config.vision.image_size, 2))
     if size == old:
         return m
-    vision = dataclasses.replace(
-        m.config.vision, image_size=size if size[0] != size[1] else size[0]
-    )
+    side = size[0] if size[0] == size[1] else size
+    vision = dataclasses.replace(m.config.vision, image_size=side)
     cfg = dataclasses.replace(m.config, vision=vision)
-    tower = m.params["vision"]
-    owner = tower if "pos" in tower else tower["pool"]
-    pos = resize_positions(owner["pos"], m.config.vision.grid, vision.grid, **m.resize)
-    owner = {**owner, "pos": jax.device_put(pos, sharding.replicated(m.mesh))}
-    tower = owner if "pos" in tower else {**tower, "pool": owner}
+
+    def resized(pos: jax.Array) -> jax.Array:
+        grids = m.config.vision.grid, vision.grid
+        fn = functools.partial(resize_positions, old=grids[0], new=grids[1], **m.resize)
+        return jax.jit(fn, out_shardings=sharding.replicated(m.mesh))(pos)
+
+    params = paths.map_with_path(
+        lambda path, leaf: resized(leaf) if path in POSITIONS else leaf, m.params
+    )
     steps = m.processor.steps
     if steps is not None:
-        ratio = [new / was for new, was in zip(size, old)]
-        scales = {"size": max(ratio), "height": ratio[0], "width": ratio[1]}
         steps = [
-            (name, {k: round(v * scales[k]) if k in scales else v for k, v in options.items()})
-            for name, options in steps
+            step for name, options in steps for step in _resized_step(name, options, old, size)
         ]
-    return dataclasses.replace(
-        m,
-        model=m.model.clone(cfg=cfg),
-        params={**m.params, "vision": tower},
-        processor=Processor(steps, m.processor.tokenizer),
-    )
+    processor = Processor(steps, m.processor.tokenizer)
+    return dataclasses.replace(m, model=m.model.clone(cfg=cfg), params=params, processor=processor)
+
+
+def _resized_step(name: str, options: Mapping, old: Sequence[int], new: Sequence[int]) -> list:
+    """An image transform for another size; sides of squares become sides of rectangles."""
+    square = options.get("size")
+    height, width = options.get("height", square), options.get("width", square)
+    if height is None:
+        return [(name, options)]
+    # A resize may leave a border for the crop: its share stays.
+    sides = dict(height=round(height * new[0] / old[0]), width=round(width * new[1] / old[1]))
+    rest = {key: value for key, value in options.items() if key not in ("size", *sides)}
+    if square is None or new[0] == new[1]:
+        return [(name, {**rest, **({"size": sides["height"]} if square else sides)})]
+    to = {"resize_square": ["resize"], "resize_shortest": ["resize_cover"]}
+    names = to.get(name, ["resize_cover", "center_crop"])
+    return [(name, {**sides, **(rest if name != "center_crop" else {})}) for name in names]
 
 
 def _compute(section: Mapping, dtype: str | None) -> Compute:
@@ -374,15 +394,17 @@ def _with_dtype(abstract: Mapping, dtype: str) -> dict:
 @contextlib.contextmanager
 def _new_folder(path: str | Path) -> Iterator[Path]:
     """A folder beside `path` that becomes it when all has been written, and is gone if not."""
+    if jax.process_count() > 1:
+        raise UserError("save and export run in one process: load the checkpoint there")
     path = Path(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists: take another path, or remove it")
-        part = path.with_name(path.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
         try:
             yield part
+            part.chmod(0o755)  # mkdtemp's are its owner's only.
             if path.exists():
                 path.rmdir()
             part.rename(path)

@@ -7,7 +7,6 @@ from jvlm.convert.files import read_json
 from jvlm.convert.published import (
     HF_FAMILIES,
     Published,
-    find_tokenizer,
     inspect,
     is_published,
     load,
@@ -18,7 +17,6 @@ __all__ = [
     "HF_FAMILIES",
     "Published",
     "export",
-    "find_tokenizer",
     "inspect",
     "is_published",
     "load",

@@ -8,24 +8,19 @@ Sources: OFA-Sys/Chinese-CLIP cn_clip/clip/{model,utils}.py; transformers models
 from collections.abc import Mapping
 from typing import Any
 
-from jvlm.convert.clip import (
-    HF_VISION,
-    HF_VISION_FIELDS,
-    OPENAI_RESNET_PROJ,
-    OPENAI_SCALARS,
-    OPENAI_VISION,
-    OPENAI_VIT_PROJ,
-    count_layers,
-    heads,
-    heads_out,
-    linear,
-    norm,
-    vision_from_openai,
-)
+from jvlm.convert.clip import HF_VISION, HF_VISION_FIELDS
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
 from jvlm.convert.hf import fields_from_hf, fields_to_hf
-from jvlm.errors import UserError
+from jvlm.convert.openai import (
+    RESNET_PROJ,
+    SCALARS,
+    VISION,
+    VIT_PROJ,
+    count_layers,
+    vision_from_openai,
+)
+from jvlm.convert.rules import heads, heads_out, linear, norm
 from jvlm.models.clip import CLIPConfig
 from jvlm.models.towers.bert import BertConfig
 from jvlm.models.towers.resnet import ResNetConfig
@@ -82,11 +77,11 @@ def cn_rules(cfg: CLIPConfig, tensors: Tensors) -> tuple[Rule, ...]:
     """The table of a cn_clip file; files of flash-attention runs differ in both towers."""
     is_resnet = isinstance(cfg.vision, ResNetConfig)
     rules = (
-        *OPENAI_VISION,
-        *(OPENAI_RESNET_PROJ if is_resnet else OPENAI_VIT_PROJ),
+        *VISION,
+        *(RESNET_PROJ if is_resnet else VIT_PROJ),
         *bert_rules("bert", "text", fused=any("bert" in k and "Wqkv" in k for k in tensors.shapes)),
         Rule("text_projection", "text_proj/kernel"),
-        *OPENAI_SCALARS,
+        *SCALARS,
     )
     if not any("visual" in key and "Wqkv" in key for key in tensors.shapes):
         return rules
@@ -119,12 +114,7 @@ def config_from_hf(config: Mapping[str, Any]) -> CLIPConfig:
 
 
 def config_to_hf(cfg: CLIPConfig) -> dict[str, Any]:
-    """Our config -> transformers' config.json."""
-    vision = cfg.vision
-    if not isinstance(vision, ViTConfig) or (vision.stem, vision.pool) != ("patch", "cls"):
-        raise UserError(
-            "transformers' Chinese-CLIP has no such image tower (ResNet, conv stem, mean pool)"
-        )
+    """Our config -> transformers' config.json, as far as that can say it."""
     return {
         "architectures": ["ChineseCLIPModel"],
         "model_type": "chinese_clip",
@@ -136,7 +126,7 @@ def config_to_hf(cfg: CLIPConfig) -> dict[str, Any]:
         },
         "vision_config": {
             "model_type": "chinese_clip_vision_model",
-            **fields_to_hf(vision, HF_VISION_FIELDS),
+            **fields_to_hf(cfg.vision, HF_VISION_FIELDS),
             "projection_dim": cfg.embed_dim,
         },
     }

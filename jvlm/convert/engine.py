@@ -31,6 +31,7 @@ from jvlm.errors import UserError
 
 Shape = tuple[int, ...]
 TILE = 128
+THREADS = min(8, os.cpu_count() or 1)
 
 
 class Op(NamedTuple):
@@ -99,7 +100,8 @@ class Piece(NamedTuple):
     """Where the values of one parameter come from."""
 
     rule: Rule
-    keys: list[str]  # One per layer of a stacked parameter.
+    stacked: bool
+    keys: list[str]  # One, or one per layer of a stacked parameter.
 
 
 def plan(rules: Sequence[Rule], params: Mapping[str, Any]) -> dict[str, Piece]:
@@ -120,10 +122,11 @@ def plan(rules: Sequence[Rule], params: Mapping[str, Any]) -> dict[str, Piece]:
         if rule is None:
             problems.append(path)
             continue
-        depth = leaf.shape[0] if paths.is_stacked(path) else 1
-        pieces[path] = Piece(
-            rule, [rule.source.format(layer=i, **match.groupdict()) for i in range(depth)]
-        )
+        stacked, names = paths.is_stacked(path), match.groupdict()
+        keys = [
+            rule.source.format(layer=i, **names) for i in range(leaf.shape[0] if stacked else 1)
+        ]
+        pieces[path] = Piece(rule, stacked, keys)
     if problems:
         raise UserError(f"this format has no place for {summary(problems)}")
     return pieces
@@ -134,7 +137,6 @@ def load(
     rules: Sequence[Rule],
     skip: Sequence[str],
     abstract: Mapping,
-    default_sharding: jax.sharding.Sharding | None = None,
 ) -> dict:
     """Reads parameters from a checkpoint straight onto the devices.
 
@@ -146,7 +148,6 @@ def load(
       rules: its family's table.
       skip: patterns of keys that hold nothing to load.
       abstract: nested dict of shapes, dtypes and shardings.
-      default_sharding: of leaves without one.
 
     Returns:
       nested dict of arrays.
@@ -158,9 +159,9 @@ def load(
     pieces = plan(rules, flat)
     check(tensors, pieces, skip, flat)
     read = functools.partial(_read_leaf, tensors)
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         return paths.unflatten(
-            {p: read(piece, flat[p], pool, default_sharding) for p, piece in pieces.items()}
+            {path: read(piece, flat[path], pool) for path, piece in pieces.items()}
         )
 
 
@@ -169,9 +170,9 @@ def check(
 ) -> None:
     """Raises UserError with all that is missing, left over or misshapen."""
     wanted, misshapen, missing = set(), [], []
-    for path, (rule, keys) in pieces.items():
+    for path, (rule, stacked, keys) in pieces.items():
         shape = tuple(params[path].shape)
-        shape = OPS[rule.op].source_shape(shape[1:] if paths.is_stacked(path) else shape)
+        shape = OPS[rule.op].source_shape(shape[1:] if stacked else shape)
         if rule.part[1] > 1:
             shape = (shape[0] * rule.part[1], *shape[1:])
         wanted.update(keys)
@@ -212,8 +213,7 @@ def store(
     """
     flat = paths.flatten(params)
     by_key: dict[str, list[tuple[Rule, str, int | None]]] = {}
-    for path, (rule, keys) in plan(rules, flat).items():
-        stacked = paths.is_stacked(path)
+    for path, (rule, stacked, keys) in plan(rules, flat).items():
         for layer, key in enumerate(keys):
             by_key.setdefault(key, []).append((rule, path, layer if stacked else None))
 
@@ -270,13 +270,10 @@ def _read_leaf(
     tensors: Tensors,
     piece: Piece,
     leaf: jax.ShapeDtypeStruct,
-    pool: concurrent.futures.Executor,
-    default_sharding: jax.sharding.Sharding | None,
+    pool: concurrent.futures.ThreadPoolExecutor,
 ) -> jax.Array:
     """One parameter. Each tensor is read once, whatever the number of devices here."""
-    (rule, keys), shape = piece, tuple(leaf.shape)
-    sharding = leaf.sharding or default_sharding
-    stacked = "{layer}" in rule.source
+    (rule, stacked, keys), shape, sharding = piece, tuple(leaf.shape), leaf.sharding
     places = sharding.addressable_devices_indices_map(shape).values()
     spans = {_span(place, shape) for place in places}
     buffers = {span: _aligned([stop - start for start, stop in span], leaf.dtype) for span in spans}
@@ -290,7 +287,13 @@ def _read_leaf(
             elif span[0][0] <= layer < span[0][1]:
                 _copy(buffer[layer - span[0][0]], value[tuple(slice(*s) for s in span[1:])])
 
-    list(pool.map(read, range(len(keys))))
+    # Tensors in flight count too: as many at a time as a quarter of the buffers can hold.
+    tensor = math.prod(tensors.shapes[keys[0]]) // rule.part[1] * np.dtype(leaf.dtype).itemsize
+    held = sum(buffer.nbytes for buffer in buffers.values())
+    at_once = max(1, held // 4 // max(1, tensor))
+    group = len(keys) if at_once >= THREADS else at_once
+    for start in range(0, len(keys), group):
+        list(pool.map(read, range(start, min(start + group, len(keys)))))
     return jax.make_array_from_callback(
         shape, sharding, lambda place: buffers[_span(place, shape)], dtype=leaf.dtype
     )

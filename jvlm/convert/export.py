@@ -3,14 +3,16 @@
 """A model as the files of a published format."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from jvlm.convert import clip, engine
+from jvlm import paths
+from jvlm.config import from_dataclass
+from jvlm.convert import engine, openai
 from jvlm.convert.files import write_safetensors
 from jvlm.convert.hf import preprocess_to_hf
 from jvlm.convert.published import HF_FAMILIES
@@ -49,22 +51,69 @@ def export(
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
     if format == "hf":
         family = HF_FAMILIES[model]
-        files: dict[str, Any] = {"config.json": {**family.to_hf(cfg), "dtype": dtype}}
+        what, rules, name = f"transformers' {model}", family.rules, "model.safetensors"
+        content = _expressed(cfg, family.towers, family.to_hf, family.from_hf, what)
+        files: dict[str, Any] = {"config.json": {**content, "dtype": dtype}}
         if steps is not None and cfg.image_mean is not None:
             files["preprocessor_config.json"] = preprocess_to_hf(
-                steps, cfg.image_mean, cfg.image_std, family.processor
+                steps, cfg.image_mean, cfg.image_std, f"{family.processor}ImageProcessor"
             )
-        rules, name = family.rules, "model.safetensors"
     else:
-        section = clip.config_to_open_clip(cfg)
+        what, rules, name = "open_clip", openai.openai_rules(cfg), "open_clip_model.safetensors"
+        towers = (cfg.vision.kind, "transformer")
+        section = _expressed(
+            cfg, towers, openai.config_to_open_clip, openai.config_from_open_clip, what
+        )
         pre = {} if cfg.image_mean is None else {"mean": cfg.image_mean, "std": cfg.image_std}
         pre.update(_resize_mode(steps))
         files = {"open_clip_config.json": {"model_cfg": section, "preprocess_cfg": pre}}
-        # open_clip builds towers with a bias as custom texts, whose keys have a prefix.
-        rules, name = clip.openai_rules(cfg), "open_clip_model.safetensors"
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, indent=2) + "\n")
     write_safetensors(folder / name, engine.store(rules, params, DTYPES[dtype]), DTYPES[dtype])
+
+
+def _expressed(
+    cfg: CLIPConfig,
+    towers: tuple[str, str],
+    write: Callable[[CLIPConfig], dict],
+    read: Callable[[Mapping], CLIPConfig],
+    what: str,
+) -> dict[str, Any]:
+    """A config in a format's words, which must mean the same model when read again.
+
+    Whatever the format cannot say would otherwise be lost without a word.
+    """
+    kinds = (cfg.vision.kind, cfg.text.kind)
+    if kinds != towers:
+        raise UserError(
+            f"{what} has the towers {' and '.join(towers)}, the model {' and '.join(kinds)}: "
+            "jvlm's own form (save, jvlm import) keeps every model"
+        )
+    content = write(cfg)
+    ours, theirs = (_meaning(config) for config in (cfg, read(content)))
+    lost = [
+        f"{key}={ours[key]!r} (only {theirs[key]!r})" for key in ours if ours[key] != theirs[key]
+    ]
+    if lost:
+        raise UserError(f"{what} cannot express {', '.join(lost)}")
+    return content
+
+
+def _meaning(cfg: CLIPConfig) -> dict[str, Any]:
+    """What decides the function that a model computes, once its weights are there."""
+    flat = {}
+    for key, value in paths.flatten(from_dataclass(cfg)).items():
+        name = key.rpartition("/")[2]
+        if name in ("logit_scale_init", "image_mean", "image_std") or name.endswith("dropout"):
+            continue
+        flat[key] = value is not None if name == "logit_bias_init" else value
+    if cfg.text.kind == "transformer" and cfg.text.pool != "eos":
+        del flat["text/eos_id"]
+    if cfg.vision.kind == "resnet":
+        flat["vision/num_heads"] = cfg.vision.heads
+    else:
+        flat["vision/head_dim"] = cfg.vision.head_dim or cfg.vision.width // cfg.vision.num_heads
+    return flat
 
 
 def _resize_mode(steps: Sequence | None) -> dict[str, str]:

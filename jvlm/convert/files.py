@@ -7,13 +7,14 @@ on some platforms and stay as long as anything refers to them; a read buffer is 
 tensor is placed.
 """
 
+import contextlib
 import json
 import math
 import os
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -117,12 +118,13 @@ def _header(path: Path, file: int) -> dict[str, tuple[tuple[int, ...], type, int
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
     if 8 + length > size:
         raise UserError(f"{path}: {size} bytes, less than its header: fetch it again")
-    try:
-        header = json.loads(os.pread(file, length, 8))
-    except ValueError:
-        raise UserError(f"{path}: not a safetensors file") from None
+    with malformed(path, "not a safetensors file"):
+        return _entries(path, json.loads(os.pread(file, length, 8)), 8 + length, size)
+
+
+def _entries(path: Path, header: dict, start: int, size: int) -> dict:
     header.pop("__metadata__", None)
-    entries, end = {}, 8 + length
+    entries, end = {}, start
     for key, info in header.items():
         if info["dtype"] not in DTYPES:
             raise UserError(f"{path}: {key} is {info['dtype']}, which jvlm does not read")
@@ -130,8 +132,8 @@ def _header(path: Path, file: int) -> dict[str, tuple[tuple[int, ...], type, int
         begin, stop = info["data_offsets"]
         if stop - begin != math.prod(shape) * np.dtype(dtype).itemsize:
             raise UserError(f"{path}: the header contradicts itself about {key}")
-        entries[key] = (shape, dtype, 8 + length + begin)
-        end = max(end, 8 + length + stop)
+        entries[key] = (shape, dtype, start + begin)
+        end = max(end, start + stop)
     if end > size:
         raise UserError(f"{path}: {size} bytes of {end}, it is truncated: fetch it again")
     return entries
@@ -214,7 +216,8 @@ def find_tensors(folder: Path, stem: str = "model", pickled: str = "pytorch_mode
     if whole.is_file():
         return Safetensors([whole])
     if index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        with malformed(index, "not an index of safetensors"):
+            shards = sorted({str(name) for name in read_json(index)["weight_map"].values()})
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing or not shards:
             raise UserError(f"{index} names {', '.join(missing) or 'no files'}, not in the folder")
@@ -224,6 +227,20 @@ def find_tensors(folder: Path, stem: str = "model", pickled: str = "pytorch_mode
     if (folder / f"{pickled}.bin.index.json").is_file():
         raise UserError(f"{folder}: pickled weights in shards: convert them to safetensors")
     raise UserError(f"{folder}: no weights ({', '.join(names)})")
+
+
+@contextlib.contextmanager
+def malformed(where: Path | str, what: str) -> Iterator[None]:
+    """Parsing somebody else's file: whatever it trips over is said in one line with its name."""
+    try:
+        yield
+    except UserError as error:
+        told = str(error)
+        raise UserError(told if told.startswith(str(where)) else f"{where}: {told}") from None
+    except KeyError as error:
+        raise UserError(f"{where}: {what}: no {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: {what}: {error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

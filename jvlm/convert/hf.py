@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """transformers' config.json and preprocessor_config.json, as far as all families share them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jvlm.errors import UserError
+from jvlm.layers.image import CLIP_MEAN, CLIP_STD
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -47,32 +49,68 @@ def fields_from_hf(
     fields = {ours: section.get(theirs, silent) for ours, (theirs, silent) in table.items()}
     activation = fields["activation"]
     if activation not in ACTIVATIONS:
-        raise UserError(f"config.json: {side}_config.hidden_act {activation!r} is unknown")
+        raise UserError(f"{side}_config.hidden_act {activation!r} is unknown")
     fields["activation"] = ACTIVATIONS[activation]
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def fields_to_hf(cfg: Any, table: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
-    """The same table backwards."""
+    """The same table backwards.
+
+    Raises:
+      UserError: a non-square image, which transformers' towers do not take.
+    """
     fields = {theirs: getattr(cfg, ours) for ours, (theirs, _) in table.items()}
     fields["hidden_act"] = TO_HF.get(fields["hidden_act"], fields["hidden_act"])
-    if getattr(cfg, "head_dim", None) not in (None, cfg.width // cfg.num_heads):
-        raise UserError(f"transformers has no head_dim {cfg.head_dim} at width {cfg.width}")
+    if isinstance(fields.get("image_size"), tuple):
+        raise UserError(f"transformers' towers take square images, not {cfg.image_size}")
     return fields
 
 
-def preprocess_from_hf(config: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+_CLIP = dict(
+    size={"shortest_edge": 224},
+    do_center_crop=True,
+    crop_size=224,
+    image_mean=CLIP_MEAN,
+    image_std=CLIP_STD,
+)
+# Image processors by class, with what they do where a file is silent.
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "CLIP": _CLIP,
+    "ChineseCLIP": _CLIP,
+    "Siglip": dict(
+        size={"height": 224, "width": 224},
+        do_center_crop=False,
+        image_mean=(0.5,) * 3,
+        image_std=(0.5,) * 3,
+    ),
+}
+_CLASS = re.compile(r"(\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+
+
+def preprocess_from_hf(
+    config: Mapping[str, Any], default_class: str
+) -> tuple[tuple, dict[str, Any]]:
     """preprocessor_config.json -> (image transforms, {'image_mean', 'image_std'}).
+
+    Args:
+      config: the file.
+      default_class: where the file names no class: a key of `PROCESSORS`.
 
     Raises:
       UserError: something that no transform does, by name.
     """
+    name = config.get("image_processor_type") or config.get("feature_extractor_type")
+    match = _CLASS.fullmatch(name or f"{default_class}ImageProcessor")
+    if not match or match[1] not in PROCESSORS:
+        raise UserError(f"image processor {name!r} is unknown, jvlm knows {', '.join(PROCESSORS)}")
+    config = {**PROCESSORS[match[1]], "do_resize": True, "resample": 3, **config}
     steps: list[tuple[str, dict]] = []
-    if config.get("do_resize", True):
-        size, resample = config.get("size", 224), config.get("resample", 3)
-        if resample not in FILTERS:
-            raise UserError(f"preprocessor_config.json: resample {resample} is unknown")
-        options = {} if resample == 3 else {"resample": FILTERS[resample]}
+    if config["do_resize"]:
+        size = config["size"]
+        if config["resample"] not in FILTERS:
+            raise UserError(f"resample {config['resample']} is unknown")
+        options = {} if config["resample"] == 3 else {"resample": FILTERS[config["resample"]]}
         if isinstance(size, int):  # Before 2022: the shorter side.
             size = {"shortest_edge": size}
         if "shortest_edge" in size:
@@ -80,23 +118,20 @@ def preprocess_from_hf(config: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]
         elif "height" in size and "width" in size:
             steps.append(("resize", dict(height=size["height"], width=size["width"], **options)))
         else:
-            raise UserError(f"preprocessor_config.json: size {size} is unknown")
-    if config.get("do_center_crop", "crop_size" in config):
-        crop = config.get("crop_size", 224)
+            raise UserError(f"size {size} is unknown")
+    if config["do_center_crop"]:
+        crop = config["crop_size"]
         crop = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
         # transformers rounds the border down, torchvision to even.
         steps.append(("center_crop", dict(**crop, rounding="down")))
     factor = config.get("rescale_factor", 1 / 255)
     if not config.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-6:
-        raise UserError(f"preprocessor_config.json: rescale_factor {factor} is not 1/255")
+        raise UserError(f"rescale_factor {factor} is not 1/255")
     if not config.get("do_normalize", True):
         return tuple(steps), {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
-    moments = {}
-    for key in ("image_mean", "image_std"):
-        if key not in config:
-            raise UserError(f"preprocessor_config.json: no {key}")
-        moments[key] = tuple(config[key])
-    return tuple(steps), moments
+    return tuple(steps), {
+        key: tuple(map(float, config[key])) for key in ("image_mean", "image_std")
+    }
 
 
 def preprocess_to_hf(steps: tuple, mean: tuple, std: tuple, processor: str) -> dict[str, Any]:

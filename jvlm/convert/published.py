@@ -17,7 +17,7 @@ import jax
 
 from jvlm import paths
 from jvlm.config import from_dataclass, replace
-from jvlm.convert import chinese_clip, clip, engine, siglip
+from jvlm.convert import chinese_clip, clip, engine, openai, siglip
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import (
     Pickled,
@@ -25,6 +25,7 @@ from jvlm.convert.files import (
     Tensors,
     find_tensors,
     is_torchscript,
+    malformed,
     read_json,
 )
 from jvlm.convert.hf import preprocess_from_hf
@@ -32,7 +33,7 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.models import MODELS
 from jvlm.models.clip import CLIPConfig
 from jvlm.models.towers.bert import BertConfig
-from jvlm.tokenizers import Tokenizer, from_checkpoint
+from jvlm.tokenizers import Tokenizer, from_checkpoint, has_tokenizer
 
 
 class HFFamily(NamedTuple):
@@ -41,30 +42,35 @@ class HFFamily(NamedTuple):
     Attributes:
       rules, skip: the table, and keys that hold nothing.
       from_hf, to_hf: config.json to our config, and back.
-      processor: class of the image processor.
+      towers: kinds of the image and the text tower.
+      processor: stem of the image processor's class, a key of `hf.PROCESSORS`.
     """
 
     rules: tuple[Rule, ...]
     skip: tuple[str, ...]
     from_hf: Callable[[Mapping[str, Any]], CLIPConfig]
     to_hf: Callable[[CLIPConfig], dict[str, Any]]
+    towers: tuple[str, str]
     processor: str
 
 
 # config.json's `model_type`, which is also jvlm's name of the model.
 HF_FAMILIES: dict[str, HFFamily] = {
-    name: HFFamily(table.HF_RULES, table.HF_SKIP, table.config_from_hf, table.config_to_hf, kind)
-    for name, table, kind in (
-        ("chinese_clip", chinese_clip, "ChineseCLIPImageProcessor"),
-        ("clip", clip, "CLIPImageProcessor"),
-        ("siglip", siglip, "SiglipImageProcessor"),
+    name: HFFamily(
+        table.HF_RULES,
+        table.HF_SKIP,
+        table.config_from_hf,
+        table.config_to_hf,
+        ("vit", text),
+        processor,
+    )
+    for name, table, text, processor in (
+        ("chinese_clip", chinese_clip, "bert", "ChineseCLIP"),
+        ("clip", clip, "transformer", "CLIP"),
+        ("siglip", siglip, "transformer", "Siglip"),
     )
 }
 FAMILIES = (*HF_FAMILIES, "open_clip")
-VOCABULARIES = (
-    *("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
-    "bpe_simple_vocab_16e6.txt.gz",
-)
 CHINESE_LENGTH = 52
 TORCH_RESIZE = {"antialias": False}
 
@@ -122,25 +128,93 @@ def open_published(
     return published
 
 
-def load(published: Published, abstract: Mapping) -> dict:
-    """Reads the weights; see `engine.load`."""
-    return engine.load(published.tensors, published.rules, published.skip, abstract)
+def load(
+    published: Published, abstract: Mapping, tokenizer: Tokenizer | None = None
+) -> tuple[dict, Tokenizer | None]:
+    """Reads the weights, once everything has been found to fit.
+
+    Args:
+      published: the checkpoint.
+      abstract: the parameters' shapes, dtypes and shardings.
+      tokenizer: in place of the checkpoint's.
+
+    Returns:
+      (parameters, the tokenizer or None where the checkpoint has none).
+
+    Raises:
+      UserError: all that does not fit: weights, preprocessing, vocabulary.
+    """
+    tokenizer, problems = find_problems(published, abstract, tokenizer)
+    if problems:
+        raise UserError("; ".join(problems))
+    return engine.load(published.tensors, published.rules, published.skip, abstract), tokenizer
+
+
+def find_problems(
+    published: Published, params: Mapping, tokenizer: Tokenizer | None = None
+) -> tuple[Tokenizer | None, list[str]]:
+    """(the tokenizer or None, everything that does not fit together)."""
+    problems: list[str] = []
+
+    def trying(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except UserError as error:
+            problems.append(str(error))
+
+    flat = paths.flatten(params)
+    pieces = trying(lambda: engine.plan(published.rules, flat))
+    if pieces is not None:
+        trying(lambda: engine.check(published.tensors, pieces, published.skip, flat))
+    trying(lambda: _check_size(published))
+    if tokenizer is None:
+        tokenizer = trying(lambda: find_tokenizer(published))
+    if tokenizer is not None:
+        trying(lambda: _check_vocabulary(published, tokenizer))
+    return tokenizer, problems
 
 
 def find_tokenizer(published: Published) -> Tokenizer | None:
     """The tokenizer whose files lie beside the weights; None where there are none."""
-    if not any((published.folder / name).is_file() for name in VOCABULARIES):
+    if not has_tokenizer(published.folder, published.code):
         return None
     text = published.config.text
     # BERTs have more positions than the texts that they were trained with.
     max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
-    tokenizer = from_checkpoint(published.folder, max_len=max_len, family=published.code)
-    if tokenizer.vocab_size > text.vocab_size:
+    return from_checkpoint(
+        published.folder, max_len=min(max_len, text.max_len), family=published.code
+    )
+
+
+def _check_vocabulary(published: Published, tokenizer: Tokenizer) -> None:
+    text, where = published.config.text, published.folder
+    if tokenizer.vocab_size != text.vocab_size:
         raise UserError(
-            f"{published.folder}: its tokenizer has {tokenizer.vocab_size} entries, its weights "
+            f"{where}: its tokenizer has {tokenizer.vocab_size} entries, its weights "
             f"{text.vocab_size}: the vocabulary files are another model's"
         )
-    return tokenizer
+    if isinstance(text, BertConfig) or text.pool not in ("argmax", "eos"):
+        return
+    last = text.vocab_size - 1 if text.pool == "argmax" else text.eos_id
+    if tokenizer.eos_id != last:
+        raise UserError(
+            f"{where}: its tokenizer ends texts with {tokenizer.eos_id}, its text tower pools at "
+            f"{last}: the vocabulary files or the config are another model's"
+        )
+
+
+def _check_size(published: Published) -> None:
+    """The last image transform must give what the tower takes."""
+    size = published.config.vision.image_size
+    want = (size, size) if isinstance(size, int) else tuple(size)
+    options = published.preprocess[-1][1] if published.preprocess else {}
+    side = options.get("size")
+    got = (options.get("height", side), options.get("width", side))
+    if None not in got and got != want:
+        raise UserError(
+            f"{published.folder}: its preprocessing gives {got[0]} x {got[1]} px, its config says "
+            f"{want[0]} x {want[1]}"
+        )
 
 
 def inspect(path: str | Path, family: str | None = None, variant: str | None = None) -> dict:
@@ -153,18 +227,13 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
     published = open_published(path, family, variant)
     module = MODELS[published.model][0](published.config)
     shapes = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
-    flat, problems = paths.flatten(shapes), "none"
-    try:
-        pieces = engine.plan(published.rules, flat)
-        engine.check(published.tensors, pieces, published.skip, flat)
-    except UserError as error:
-        problems = str(error)
+    _, problems = find_problems(published, shapes)
     return {
         "model": published.model,
         "code": published.code,
         "parameters": paths.count(shapes),
         "preprocess": published.preprocess,
-        "problems": problems,
+        "problems": "; ".join(problems) or "none",
         "config": paths.flatten(from_dataclass(published.config)),
         "tensors": {key: list(shape) for key, shape in sorted(published.tensors.shapes.items())},
     }
@@ -184,26 +253,32 @@ def _model_type(folder: Path) -> str | None:
 
 def _open_folder(folder: Path) -> Published:
     has = lambda name: (folder / name).is_file()
+    kind = _model_type(folder) if has("config.json") else None
     weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    # LAION's folders hold both forms; open_clip's alone counts where transformers' has no weights.
-    if has("open_clip_config.json") and not (
-        has("config.json") and any(has(name) for name in weights)
-    ):
+    # LAION's folders hold both forms, timm's hold a config.json of timm.
+    if kind in HF_FAMILIES and (not has("open_clip_config.json") or any(map(has, weights))):
+        return _open_hf(folder, kind)
+    if has("open_clip_config.json"):
         return _open_open_clip(folder)
-    if not has("config.json"):
+    if not has("config.json") and not has("jvlm.json"):
         raise UserError(f"{folder}: no config.json and no open_clip_config.json")
-    kind = _model_type(folder)
-    if kind not in HF_FAMILIES:
-        known = ", ".join(HF_FAMILIES)
-        raise UserError(f"{folder}/config.json: model_type {kind!r}; jvlm reads {known}")
+    if has("jvlm.json") or (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder}: jvlm's own, not a published checkpoint")
+    known = ", ".join(HF_FAMILIES)
+    raise UserError(f"{folder}/config.json: model_type {kind!r}; jvlm reads {known}")
+
+
+def _open_hf(folder: Path, kind: str) -> Published:
     family = HF_FAMILIES[kind]
-    cfg = _parse(folder / "config.json", family.from_hf)
-    preprocess = None
-    if has("preprocessor_config.json"):
-        preprocess, moments = preprocess_from_hf(read_json(folder / "preprocessor_config.json"))
-        cfg = dataclasses.replace(cfg, **moments)
-    else:
-        cfg = dataclasses.replace(cfg, image_mean=None, image_std=None)
+    where = folder / "config.json"
+    with malformed(where, "not a config of this family"):
+        cfg = family.from_hf(read_json(where))
+    where, preprocess = folder / "preprocessor_config.json", None
+    moments: dict[str, Any] = {"image_mean": None, "image_std": None}
+    if where.is_file():
+        with malformed(where, "not an image processor's config"):
+            preprocess, moments = preprocess_from_hf(read_json(where), family.processor)
+    cfg = dataclasses.replace(cfg, **moments)
     tensors = find_tensors(folder)
     return Published(
         kind, cfg, tensors, family.rules, family.skip, preprocess, folder, "hf", TORCH_RESIZE
@@ -211,25 +286,27 @@ def _open_folder(folder: Path) -> Published:
 
 
 def _open_open_clip(folder: Path) -> Published:
-    config = read_json(folder / "open_clip_config.json")
-    cfg = _parse(
-        folder / "open_clip_config.json", lambda c: clip.config_from_open_clip(c["model_cfg"])
-    )
-    pre = config.get("preprocess_cfg") or {}
-    for key in ("mean", "std"):
-        if key in pre:
-            cfg = dataclasses.replace(cfg, **{f"image_{key}": tuple(pre[key])})
+    where = folder / "open_clip_config.json"
+    with malformed(where, "not a config of open_clip"):
+        config = read_json(where)
+        cfg = openai.config_from_open_clip(config["model_cfg"])
+        preprocess = config.get("preprocess_cfg") or {}
+        for key in ("mean", "std"):
+            if key in preprocess:
+                moments = tuple(map(float, preprocess[key]))
+                cfg = dataclasses.replace(cfg, **{f"image_{key}": moments})
+        steps = _open_clip_steps(cfg, preprocess)
     tensors = find_tensors(folder, "open_clip_model", "open_clip_pytorch_model")
-    return _openai_form(tensors, cfg, folder, _open_clip_steps(cfg, pre), "open_clip")
+    return _openai_form(tensors, cfg, folder, steps, "open_clip")
 
 
 def _openai_form(
     tensors: Tensors, cfg: CLIPConfig, folder: Path, steps: tuple, code: str
 ) -> Published:
     prefix = "text." if "text.token_embedding.weight" in tensors.shapes else ""
-    rules = clip.openai_rules(cfg, prefix)
+    rules = openai.openai_rules(cfg, prefix)
     resize = {"antialias": True} if code == "open_clip" else TORCH_RESIZE
-    return Published("clip", cfg, tensors, rules, clip.OPENAI_SKIP, steps, folder, code, resize)
+    return Published("clip", cfg, tensors, rules, openai.SKIP, steps, folder, code, resize)
 
 
 def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
@@ -245,7 +322,7 @@ def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
         return (("resize_shortest", dict(size=height, **options)), ("center_crop", square))
     if mode == "shortest":
         return (("resize_cover", dict(**square, **options)), ("center_crop", square))
-    raise UserError(f"open_clip_config.json: resize_mode {mode!r} is unknown")
+    raise UserError(f"preprocess_cfg.resize_mode {mode!r}: jvlm has 'shortest' and 'squash'")
 
 
 def _open_file(path: Path, family: str | None, variant: str | None) -> Published:
@@ -268,7 +345,13 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
                 f"{path}: weights do not tell their activation: give variant, such as ViT-B/32 "
                 "(gelu) or ViT-B/32-quickgelu"
             )
-        cfg = _sized("clip", variant, tensors, clip.config_from_openai)
+        cfg = _sized("clip", variant, tensors, openai.config_from_openai)
+        if family == "clip":  # OpenAI's own files: whatever the variant says, their gelu is quick.
+            quick = lambda tower: dataclasses.replace(tower, activation="quick_gelu")
+            towers = {"text": quick(cfg.text)}
+            if cfg.vision.kind == "vit":
+                towers["vision"] = quick(cfg.vision)
+            cfg = dataclasses.replace(cfg, **towers)
         steps = (("resize_center_crop", dict(size=cfg.vision.image_size)),)
         code = "openai" if family == "clip" else family
         return _openai_form(tensors, cfg, folder, steps, code)
@@ -280,20 +363,9 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
 
 def _sized(model: str, variant: str | None, tensors: Tensors, infer: Callable) -> CLIPConfig:
     if variant is None:
-        return _parse(tensors.name, infer, tensors)
+        with malformed(tensors.name, "not a checkpoint of this family"):
+            return infer(tensors)
     variants = MODELS[model][2]
     if variant not in variants:
         raise UserError(f"variant {variant!r} is unknown.{did_you_mean(variant, variants)}")
     return variants[variant]
-
-
-def _parse(where: Path | str, parse: Callable, value: Any = None) -> CLIPConfig:
-    """Reads a config, or a shape out of weights, and names the file when something is missing."""
-    try:
-        return parse(read_json(Path(where)) if value is None else value)
-    except KeyError as error:
-        raise UserError(f"{where}: no {error}: not a checkpoint of this family") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}") from None
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None

@@ -112,6 +112,10 @@ def center_crop(
         raise UserError(f"rounding {rounding!r} is unknown, choose 'even' or 'down'")
     half = round if rounding == "even" else math.floor
     width = height if width is None else width
+    missing = [max(0, side - size) for side, size in zip((height, width), image.shape)]
+    if any(missing):  # Black borders, as torchvision and transformers add them.
+        borders = [(pixels // 2, pixels - pixels // 2) for pixels in missing]
+        image = np.pad(image, (*borders, (0, 0)))
     top, left = half((image.shape[0] - height) / 2), half((image.shape[1] - width) / 2)
     return image[top : top + height, left : left + width]
 

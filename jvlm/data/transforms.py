@@ -19,6 +19,9 @@ from jvlm.config import check_call
 from jvlm.data import images
 from jvlm.errors import UserError, did_you_mean
 
+NO_PREPROCESS = (
+    "the checkpoint does not say how images are resized: put its preprocessor_config.json beside it"
+)
 Example = dict[str, Any]
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -171,7 +174,7 @@ def compose(
     steps: Sequence[tuple[str, Mapping]],
     *,
     tokenizer: Any = None,
-    preprocess: Sequence[tuple[str, Mapping]] = (),
+    preprocess: Sequence[tuple[str, Mapping]] | None = (),
     where: str = "data.transforms",
 ) -> Transform:
     """Turns a config's list of (name, options) into one function of (example, rng).
@@ -180,7 +183,7 @@ def compose(
       steps: names and options.
       tokenizer: for the steps that ask for one.
       preprocess: what the step `("preprocess", {})` stands for: the model's own image transforms,
-        so that one evaluation config serves every checkpoint.
+        so that one evaluation config serves every checkpoint; None where it does not say.
       where: the config key, for messages.
 
     Raises:
@@ -188,6 +191,8 @@ def compose(
         there is none.
     """
     is_own = lambda name, options: name == "preprocess" and not options
+    if preprocess is None and any(is_own(*step) for step in steps):
+        raise UserError(f"{where}.preprocess: {NO_PREPROCESS}")
     steps = [s for step in steps for s in (preprocess if is_own(*step) else [step])]
     chain = [(name, _bind(name, options, tokenizer, f"{where}.{name}")) for name, options in steps]
 

@@ -12,11 +12,21 @@ import numpy as np
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
 from jvlm.tokenizers.base import OPTIONS, read, read_json
-from jvlm.tokenizers.checkpoint import from_checkpoint
+from jvlm.tokenizers.checkpoint import from_checkpoint, has_tokenizer
 from jvlm.tokenizers.clip_bpe import ClipBPE
 from jvlm.tokenizers.hub import HubTokenizer
 from jvlm.tokenizers.sentencepiece import SentencePiece
 from jvlm.tokenizers.wordpiece import WordPiece
+
+__all__ = [
+    "MAKERS",
+    "TOKENIZERS",
+    "Tokenizer",
+    "build_tokenizer",
+    "from_checkpoint",
+    "has_tokenizer",
+    "load_tokenizer",
+]
 
 
 class Tokenizer(Protocol):

@@ -69,12 +69,30 @@ def from_checkpoint(
     max_len = max_len or config.get("model_max_length", 10**30)
     if max_len > 100_000:  # transformers writes 10**30 for 'unknown'.
         raise UserError(f"{folder}: its tokenizer_config.json has no length: give max_len")
+    model = read_optional(folder / "config.json").get("model_type")
+    if model == "siglip" and kind != "SiglipTokenizer":
+        raise UserError(
+            f"{folder}: its tokenizer is a {kind}, jvlm reads SigLIP's first version: give "
+            "load(tokenizer=...)"
+        )
     if kind != "SiglipTokenizer":
         return HubTokenizer.read(folder, kind, max_len)
     clean = "siglip" if config.get("do_lower_case", True) else "siglip_cased"
     pad = config.get("pad_token", "</s>")
     pad = pad["content"] if isinstance(pad, Mapping) else pad
     return SentencePiece.make((), max_len, path=folder / "spiece.model", clean=clean, pad=pad)
+
+
+def has_tokenizer(path: str | os.PathLike, family: str) -> bool:
+    """Whether a folder holds files that `from_checkpoint` would read for a family."""
+    folder = Path(path)
+    bpe = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if family == "openai":
+        return bpe or (folder / GZ).is_file()
+    if family == "cn_clip":
+        return (folder / "vocab.txt").is_file()
+    known = _class_name(folder) is not None
+    return known or (family == "open_clip" and (folder / GZ).is_file())
 
 
 def _open_clip(folder: Path, config: Mapping, max_len: int | None) -> Base:

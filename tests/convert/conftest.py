@@ -14,8 +14,14 @@ SIZES = dict(width=16, depth=2, num_heads=2, mlp_dim=24)
 SECTIONS = {
     "clip": dict(
         embed_dim=8,
-        vision=dict(image_size=(16, 24), patch_size=8, **SIZES),
+        vision=dict(image_size=16, patch_size=8, **SIZES),
         text=dict(vocab_size=40, max_len=6, **SIZES),
+    ),
+    "wide": dict(
+        embed_dim=8,
+        text_proj="affine",
+        vision=dict(image_size=(16, 24), patch_size=8, **SIZES),
+        text=dict(vocab_size=40, max_len=6, pool="last", **SIZES),
     ),
     "resnet": dict(
         embed_dim=8,
@@ -50,7 +56,7 @@ SECTIONS = {
 
 def make(kind: str, seed: int = 0) -> Pretrained:
     """A model with random weights, norms and biases included."""
-    name = "clip" if kind == "resnet" else kind
+    name = "clip" if kind in ("resnet", "wide") else kind
     model = build_model({"name": name, **SECTIONS[kind]})
 
     @jax.jit

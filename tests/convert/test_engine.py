@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import is export backwards; what does not fit is said; tensors go straight to their devices."""
 
+import copy
 import json
 import tracemalloc
 import types
@@ -12,17 +13,19 @@ import numpy as np
 import pytest
 
 import jvlm
-from jvlm import paths, sharding
+from jvlm import convert, paths, sharding
 from jvlm.convert import engine
 from jvlm.convert.engine import OPS, Rule
 from jvlm.convert.files import Safetensors, write_safetensors
 from jvlm.errors import UserError
+from jvlm.models import build_model
+from tests.convert import conftest
 
 
-@pytest.mark.parametrize("kind", ["clip", "chinese_clip", "siglip", "resnet"])
+@pytest.mark.parametrize("kind", ["clip", "chinese_clip", "siglip", "resnet", "wide"])
 def test_round_trip(tiny, tmp_path, kind):
     m = tiny[kind]
-    m.export(tmp_path / "out", format="open_clip" if kind == "resnet" else "hf")
+    m.export(tmp_path / "out", format="open_clip" if kind in ("resnet", "wide") else "hf")
     again = jvlm.load(tmp_path / "out")
     assert again.model.cfg == dataclass_like(again.model.cfg, m.model.cfg)
     jax.tree.map(np.testing.assert_array_equal, again.params, m.params)
@@ -105,15 +108,18 @@ def test_a_linear_is_transposed(rng):
     np.testing.assert_allclose(np.einsum("bd,dnh->bnh", x, kernel).reshape(7, 6), x @ weight.T)
 
 
+def on_one_device(*shape):
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(shape, np.float32, sharding=one)
+
+
 def test_parts_of_a_fused_tensor(tmp_path, rng):
     fused = rng.normal(size=(6, 4)).astype(np.float32)
     path = tmp_path / "x.safetensors"
     write_safetensors(path, [("qkv", (6, 4), lambda: fused)], np.float32)
     rules = [Rule("qkv", f"{n}/kernel", "linear", (i, 3)) for i, n in enumerate("qkv")]
-    leaf = jax.ShapeDtypeStruct((4, 2), np.float32)
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = {n: {"kernel": leaf} for n in "qkv"}
-    params = engine.load(Safetensors([path]), rules, (), abstract, one)
+    abstract = {n: {"kernel": on_one_device(4, 2)} for n in "qkv"}
+    params = engine.load(Safetensors([path]), rules, (), abstract)
     np.testing.assert_array_equal(params["k"]["kernel"], fused[2:4].T)
     back = {key: make() for key, _, make in engine.store(rules, params)}
     np.testing.assert_array_equal(back["qkv"], fused)
@@ -144,6 +150,35 @@ def edit(folder, change):
 
 
 BAD = {
+    "a list for a section": (
+        lambda f: edit(f, lambda c: c.update(vision_config=[1])),
+        "config.json: not a config of this family",
+    ),
+    "no heads": (
+        lambda f: edit(f, lambda c: c["vision_config"].update(num_attention_heads=0)),
+        "config.json: not a config of this family",
+    ),
+    "a header that is a list": (
+        lambda f: (f / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]"),
+        "model.safetensors: not a safetensors file",
+    ),
+    "an index of nothing": (
+        lambda f: (
+            (f / "model.safetensors").unlink(),
+            (f / "model.safetensors.index.json").write_text('{"weight_map": [1]}'),
+        ),
+        "index.json: not an index of safetensors",
+    ),
+    "preprocessing for another size": (
+        lambda f: (f / "preprocessor_config.json").write_text('{"crop_size": 224}'),
+        "its preprocessing gives 224 x 224 px, its config says 16 x 16",
+    ),
+    "another image processor": (
+        lambda f: (f / "preprocessor_config.json").write_text(
+            '{"image_processor_type": "ViTImageProcessor"}'
+        ),
+        "image processor 'ViTImageProcessor' is unknown, jvlm knows CLIP, ChineseCLIP, Siglip",
+    ),
     "another family": (
         lambda f: edit(f, lambda c: c.update(model_type="bert")),
         "config.json: model_type 'bert'; jvlm reads chinese_clip, clip, siglip",
@@ -213,7 +248,7 @@ def test_a_vocabulary_of_another_model(published):
     folder, tokens = published("chinese_clip"), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (folder / "vocab.txt").write_text("\n".join([*tokens, *map(str, range(36))]))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    with pytest.raises(UserError, match="tokenizer has 41 entries, its weights 40"):
+    with pytest.raises(UserError, match="tokenizer has 41 entries, its weights 40: the vocabulary"):
         jvlm.load(folder)
 
 
@@ -225,7 +260,7 @@ def test_pixels_without_their_config_are_refused(published, rng):
         m.embed_images([np.zeros((9, 9, 3), np.uint8)])
     with pytest.raises(UserError, match="normalised floats"):
         m.model.apply(
-            {"params": m.params}, np.zeros((1, 16, 24, 3), np.uint8), method="encode_image"
+            {"params": m.params}, np.zeros((1, 16, 16, 3), np.uint8), method="encode_image"
         )
     with pytest.raises(UserError, match="no tokenizer"):
         m.embed_text(["x"])
@@ -233,7 +268,7 @@ def test_pixels_without_their_config_are_refused(published, rng):
 
 def test_nothing_half_written(tiny, tmp_path):
     m = tiny["resnet"]
-    with pytest.raises(UserError, match="ResNet"):
+    with pytest.raises(UserError, match="towers vit and transformer, the model resnet and"):
         m.export(tmp_path / "out")
     assert not list(tmp_path.iterdir())
     (tmp_path / "full").mkdir()
@@ -241,6 +276,58 @@ def test_nothing_half_written(tiny, tmp_path):
     with pytest.raises(UserError, match="exists"):
         m.save(tmp_path / "full")
     assert [p.name for p in tmp_path.rglob("*")] == ["full", "x"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(vision=dict(pre_norm=False)), r"cannot express vision/pre_norm=False \(only True\)"),
+        (dict(vision=dict(image_size=(16, 8))), "square images"),
+        (dict(text=dict(causal=False)), "text/causal=False"),
+        (dict(text_proj="affine"), "text_proj='affine'"),
+        (dict(logit_bias_init=0.0), "logit_bias_init"),
+        (dict(text=dict(kind="bert", vocab_size=40, max_len=6)), "the model vit and bert"),
+    ],
+)
+def test_what_a_format_cannot_express_is_named(change, message, tmp_path):
+    """And never written: the file would load as another model."""
+    section = copy.deepcopy(conftest.SECTIONS["clip"])
+    for key, value in change.items():
+        if isinstance(value, dict):
+            section[key].update(value)
+        else:
+            section[key] = value
+    model = build_model({"name": "clip", **section})
+    with pytest.raises(UserError, match=message):
+        convert.export(tmp_path, "hf", "clip", model.cfg, {}, None, "float32")
+
+
+def test_open_clip_options_are_all_known():
+    from jvlm.convert.openai import config_from_open_clip
+
+    model = dict(embed_dim=8, vision_cfg=dict(width=64), text_cfg=dict(heads=1, width=64))
+    config_from_open_clip(model)
+    for key, value in (("ls_init_value", 0.1), ("norm_type", "rmsnorm"), ("timm_model_name", "x")):
+        with pytest.raises(UserError, match=f"vision_cfg.{key} is"):
+            config_from_open_clip({**model, "vision_cfg": {key: value}})
+    with pytest.raises(UserError, match="multimodal_cfg"):
+        config_from_open_clip({**model, "multimodal_cfg": {}})
+
+
+def test_both_forms_in_one_folder(tiny, tmp_path):
+    """LAION's folders hold both, timm's a config.json of timm's own."""
+    tiny["clip"].export(tmp_path / "both", format="open_clip")
+    assert jvlm.load(tmp_path / "both").resize["antialias"]
+    (tmp_path / "both" / "config.json").write_text('{"architecture": "vit_base"}')
+    (tmp_path / "both" / "model.safetensors").write_bytes(b"timm's")
+    assert jvlm.load(tmp_path / "both").resize["antialias"]
+
+
+def test_files_of_others_beside_a_checkpoint(tiny, tmp_path):
+    """A vocabulary that this form does not read is none of its business."""
+    tiny["resnet"].export(tmp_path / "x", format="open_clip")
+    (tmp_path / "x" / "README.md").write_text("x")
+    assert jvlm.load(tmp_path / "x").processor.tokenizer is None
 
 
 def test_another_image_size(tiny, published, rng):
@@ -263,14 +350,13 @@ def test_host_memory_while_loading(tmp_path):
         Rule(f"{name}.{{layer}}.weight", f"blocks/{name}", "linear")
         for name in ("up", "gate", "other")
     ]
-    leaf = jax.ShapeDtypeStruct(shape, np.float32)
+    leaf = on_one_device(*shape)
     abstract = {"blocks": dict.fromkeys(("up", "gate", "other"), leaf)}
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     tensors, largest = Safetensors([path]), leaf.size * 4
-    engine.load(tensors, rules, (), abstract, one)  # What is imported and cached, once.
+    engine.load(tensors, rules, (), abstract)  # What is imported and cached, once.
     tracemalloc.start()
     try:
-        params = engine.load(tensors, rules, (), abstract, one)
+        params = engine.load(tensors, rules, (), abstract)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -9,6 +9,7 @@ import pytest
 
 from jvlm import paths
 from jvlm.convert import chinese_clip, clip, engine, siglip
+from jvlm.convert import openai as openai_form
 from jvlm.models import build_model
 from jvlm.models.chinese_clip import VARIANTS as CHINESE
 from jvlm.models.clip import CLIP
@@ -34,13 +35,13 @@ def hf(table):
 
 
 def openai(_, tensors):
-    rules = lambda cfg, _: clip.openai_rules(cfg)
-    return clip.config_from_openai(tensors), rules, clip.OPENAI_SKIP
+    rules = lambda cfg, _: openai_form.openai_rules(cfg)
+    return openai_form.config_from_openai(tensors), rules, openai_form.SKIP
 
 
 def open_clip(model, _):
-    rules = lambda cfg, _: clip.openai_rules(cfg)
-    return clip.config_from_open_clip(model.config["model_cfg"]), rules, clip.OPENAI_SKIP
+    rules = lambda cfg, _: openai_form.openai_rules(cfg)
+    return openai_form.config_from_open_clip(model.config["model_cfg"]), rules, openai_form.SKIP
 
 
 def cn_clip(_, tensors):

@@ -35,8 +35,8 @@ class ViTConfig:
       patch_bias: the patch embedding has a bias.
       use_cls: a class token is prepended.
       pre_norm: a norm between embedding and blocks (CLIP's `ln_pre`).
-      pool: what `ViTOutput.pooled` is made of: 'cls', 'mean', or 'map', attention from a learned
-        query (SigLIP, big_vision's MAPHead).
+      pool: what `ViTOutput.pooled` is made of: 'cls'; 'mean' of all tokens, the class token among
+        them; 'map', attention from a learned query (SigLIP, big_vision's MAPHead).
       norm_tokens: the final norm covers all tokens (ALBEF, BLIP); else the pooled one (CLIP).
       patch_dropout: share of the patches that a training forward leaves out (FLIP,
         arXiv:2212.00794); on exactly when a `dropout` rng is given.
