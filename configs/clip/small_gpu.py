@@ -18,9 +18,10 @@ Memory per card, with 427.6 M parameters and mesh.fsdp=2:
   one image block in the backward: mlp, attention and probabilities in float32,
     about 257 x (2 x 4,096 + 8 x 1,024) x 2 B + 2 x 16 x 257^2 x 4 B = 17 MB each      2.2 GB
 
-About 9 GB, computed by hand and not measured. The batch of 1,024 is four micro-batches of 256,
-which cost memory only: their embeddings are cached (GradCache), so that each pair is contrasted
-with all 1,024, at the price of a second forward.
+About 9 GB by hand. XLA's figure for the step compiled for two CPU devices, which hold most bfloat16
+activations in float32, is 14.3 GB (2.65 arguments, 11.65 temporaries). Not run on such cards. The
+batch of 1,024 is four micro-batches of 256, which cost memory only: their embeddings are cached
+(GradCache), so that each pair is contrasted with all 1,024, at the price of a second forward.
 
 Arguments: data, a TFDS name; vocab, OpenAI's vocabulary file.
 """
