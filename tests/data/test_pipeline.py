@@ -249,7 +249,7 @@ def test_take():
 @pytest.mark.parametrize(
     "steps, message",
     [
-        ([("random_crop", {})], "Did you mean 'random_resized_crop'"),
+        ([("random_resize_crop", {})], "Did you mean 'random_resized_crop'"),
         ([("random_resized_crop", {"sise": 4})], "Did you mean 'size'"),
         ([("random_resized_crop", {})], "missing size"),
         ([("tokenize", {"key": "text"})], "no tokenizer"),
