@@ -70,6 +70,7 @@ def shrink_for_test(c: ConfigDict) -> ConfigDict:
     c.steps = 4
     c.data.batch_size, c.data.workers = 16, 0
     c.optim.warmup_steps = 1
+    c.optim.accumulate = min(c.optim.accumulate, 2)  # Sixteen rows on up to eight devices.
     c.checkpoint.every_steps, c.log.every_steps, c.eval.every_steps = 2, 1, 4
     c.mesh.update(dict(data=-1, fsdp=1, tensor=1))
     for evaluator in c.eval.evaluators.values():

@@ -31,6 +31,19 @@ def decode_image(example, rng, *, key: str = "image") -> Example:
     return {key: images.decode(example[key])}
 
 
+def random_crop(example, rng, *, size: int, key: str = "image") -> Example:
+    """A random square of the pixels as they are; after `resize_shortest`, CLIP's augmentation.
+
+    Raises:
+      UserError: an image smaller than that.
+    """
+    height, width = example[key].shape[:2]
+    if min(height, width) < size:
+        raise UserError(f"data: random_crop: {width} x {height} px hold no {size} px: resize first")
+    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    return {key: example[key][top : top + size, left : left + size]}
+
+
 def random_resized_crop(
     example, rng, *, size: int, scale=(0.9, 1.0), ratio=(3 / 4, 4 / 3), key: str = "image"
 ) -> Example:
@@ -158,6 +171,7 @@ TRANSFORMS: dict[str, Callable] = {
     "identity": identity,
     "keep": keep,
     "random_affine": random_affine,
+    "random_crop": random_crop,
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
     "resize": resize,

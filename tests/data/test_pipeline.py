@@ -249,7 +249,7 @@ def test_take():
 @pytest.mark.parametrize(
     "steps, message",
     [
-        ([("random_crop", {})], "Did you mean 'random_resized_crop'"),
+        ([("random_resize_crop", {})], "Did you mean 'random_resized_crop'"),
         ([("random_resized_crop", {"sise": 4})], "Did you mean 'size'"),
         ([("random_resized_crop", {})], "missing size"),
         ([("tokenize", {"key": "text"})], "no tokenizer"),
@@ -274,6 +274,20 @@ def test_transforms_chain_and_drop():
     assert all(sorted(row) == ["caption", "image_id"] for row in rows)
     with pytest.raises(UserError, match="captoin"):
         compose([("keep", {"keys": ("captoin",)})])(example, None)
+
+
+def test_random_crop_is_a_square_of_the_image():
+    image = np.arange(6 * 9 * 3, dtype=np.uint8).reshape(6, 9, 3)
+    crop = compose([("random_crop", {"size": 6})])
+    columns = set()
+    for seed in range(40):
+        out = crop({"image": image}, np.random.default_rng(seed))["image"]
+        left = int(out[0, 0, 0]) // 3
+        np.testing.assert_array_equal(out, image[:, left : left + 6])
+        columns.add(left)
+    assert columns == {0, 1, 2, 3}
+    with pytest.raises(UserError, match="9 x 6 px hold no 7 px"):
+        compose([("random_crop", {"size": 7})])({"image": image}, np.random.default_rng(0))
 
 
 def test_meanings_get_numbers_of_their_own():

@@ -1,0 +1,139 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The published recipes in miniature: each kind trains, and stages start where others ended."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import jvlm
+from jvlm import config as config_lib
+from jvlm import paths, pretrained, sharding
+from jvlm.data.sources import build_source
+from jvlm.data.transforms import compose
+from jvlm.models import MODELS, build_model
+from jvlm.step import build_step
+from jvlm.tokenizers import MAKERS
+from tests.test_config import RECIPES
+
+# One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
+KINDS = [
+    "chinese_clip/muge:test,mask_ratio=0.5",
+    "clip/lit:test,kind=sigmoid",
+    "clip/openai_vit_b32:test",
+    "clip/siglip_b16:test",
+    "clip/small_gpu:test",
+]
+
+
+def run(spec, workdir, *overrides):
+    config = jvlm.load_config(spec, ["steps=2", "checkpoint.every_steps=2", *overrides])
+    return config, jvlm.train(config, workdir)
+
+
+def leaves(workdir):
+    return paths.flatten(pretrained.load(workdir, step="latest").params)
+
+
+@pytest.mark.parametrize("spec", KINDS)
+def test_two_steps(spec, tmp_path):
+    _, report = run(spec, tmp_path)
+    assert report["steps"] == 2 and np.isfinite(report["metrics"]["val/loss"])
+    m = jvlm.load(tmp_path)
+    embeds = m.embed_text(["a red seven"]) @ m.embed_images([np.zeros((48, 60, 3), np.uint8)]).T
+    assert abs(embeds.item()) <= 1.0
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_every_recipe_shrinks(path):
+    """Also its data: the training rows are what the model takes."""
+    config = config_lib.load(f"{path}:test")
+    training = build_step(config, sharding.make_mesh(8))
+    assert paths.count(training.shapes) < 500_000
+    steps = [s for s in config.data.transforms if s[0] != "tokenize"]
+    steps[-1] = ("keep", dict(keys=("image",)))
+    row = compose(steps)(build_source(config.data.source.to_dict())[0], np.random.default_rng(0))
+    side = training.model.cfg.vision.image_size
+    assert row["image"].shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_every_recipe_reads_its_data(path):
+    """At full size: the options of the tokenizer and of all image and text steps exist."""
+    config = config_lib.load(path)
+    section = config.tokenizer.to_dict()
+    kind = section.pop("kind")
+    section = {k: v for k, v in section.items() if k != "train_on"}
+    config_lib.check_call(MAKERS[kind], section, where=path, given=("texts",))
+    assert section["max_len"] <= build_model(config.model.to_dict()).cfg.text.max_len
+    parts = [config.data, *(e.data for e in config.eval.evaluators.values())]
+    for part in parts:
+        compose(part.transforms, tokenizer=object(), where=path)
+
+
+def test_running_statistics_survive_a_resume(tmp_path):
+    """RN50, stopped after its first step: the second gives the same weights and statistics."""
+    config = jvlm.load_config("clip/openai_rn50:test", ["steps=2", "checkpoint.every_steps=1"])
+    config.eval.evaluators = {}
+    jvlm.train(config, tmp_path)
+    first, whole = (paths.flatten(pretrained.load(tmp_path, step=s).params) for s in (1, 2))
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    (tmp_path / "report.json").unlink()
+    jvlm.train(config, tmp_path)
+    resumed = leaves(tmp_path)
+    for path in whole:
+        np.testing.assert_array_equal(resumed[path], whole[path], err_msg=path)
+    moved = {path for path in whole if not np.array_equal(first[path], whole[path])}
+    assert {"vision/bn1/mean", "vision/bn1/var", "vision/conv1/kernel"} <= moved
+
+
+def test_the_stages_of_chinese_clip(tmp_path):
+    """The first leaves the image tower as it was; the second starts as the first ended."""
+    config, _ = run("chinese_clip/stage1:test", tmp_path / "1")
+    fresh = build_step(config, sharding.make_mesh(8)).init(jax.random.key(config.seed))
+    frozen, one = paths.flatten(fresh.frozen), leaves(tmp_path / "1")
+    assert {p for p in one if p.startswith("vision")} == frozen.keys()
+    for path, leaf in frozen.items():
+        np.testing.assert_array_equal(one[path], np.asarray(leaf, np.float32), err_msg=path)
+
+    config = jvlm.load_config("chinese_clip/stage2:test", ["steps=1", "optim.lr=0.0"])
+    config.init = jvlm.load_config(f"chinese_clip/stage2:stage1={tmp_path / '1'}").init
+    jvlm.train(config, tmp_path / "2")
+    two = leaves(tmp_path / "2")
+    for path in one:
+        np.testing.assert_array_equal(two[path], one[path], err_msg=path)
+
+
+STARTS = [
+    # Recipe, and what its checkpoints are: source -> (model, variant).
+    ("clip/lit:image=A", {"A": ("clip", "ViT-B/16-quickgelu")}),
+    (
+        "chinese_clip/stage1:image=A,text=B",
+        {"A": ("clip", "ViT-B/16-quickgelu"), "B": ("chinese_clip", "ViT-B/16")},
+    ),
+    ("chinese_clip/muge:model=A", {"A": ("chinese_clip", "ViT-B/16")}),
+]
+
+
+@pytest.mark.parametrize("spec, sources", STARTS)
+def test_published_checkpoints_fit(spec, sources):
+    """At full size, every parameter with a rule has its source, of the same shape."""
+    shapes = lambda model: paths.flatten(
+        jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    )
+    config = jvlm.load_config(spec)
+    found = {
+        name: shapes(MODELS[kind][0](MODELS[kind][2][variant]))
+        for name, (kind, variant) in sources.items()
+    }
+    target = shapes(build_model(config.model.to_dict()))
+    rules = [(pattern, source) for pattern, source, _, _ in config.init]
+    used = set()
+    for path, leaf in target.items():
+        rule = paths.first_match(rules, path)
+        if rule is not None:
+            used.add(rule)
+            assert found[rules[rule][1]][path].shape == leaf.shape, path
+    assert used == set(range(len(rules)))
