@@ -259,6 +259,8 @@ def spiece(folder):
         model_writer=model,
         vocab_size=40,
         hard_vocab_limit=False,
+        # The texts have few letters: fill up to the size of the table.
+        user_defined_symbols=[f"<extra_{i}>" for i in range(13)],
         pad_id=0,
         eos_id=1,
         unk_id=2,
