@@ -4,7 +4,6 @@
 
 import os
 import re
-from collections import Counter
 from math import prod
 from typing import NamedTuple
 
@@ -80,15 +79,15 @@ class Program:
                     total += 2 * count(item, *sides) * self.runs[name]
         return total
 
-    def gathers(self) -> Counter:
-        """Result of each all-gather -> how often it runs."""
-        found = Counter()
-        for name, instructions in self.computations.items():
+    def gathers(self) -> list[tuple[str, int]]:
+        """(shape, number of elements) of what all-gathers give, the largest first."""
+        found = set()
+        for instructions in self.computations.values():
             for item in instructions.values():
                 if item.opcode in ("all-gather", "all-gather-start"):
                     kind, sizes = _SHAPE.findall(item.shape)[-1]
-                    found[f"{kind}[{sizes}]"] += self.runs[name]
-        return found
+                    found.add((f"{kind}[{sizes}]", prod(int(n) for n in sizes.split(",") if n)))
+        return sorted(found, key=lambda entry: -entry[1])
 
     def _visit(self, name: str, times: int, state) -> None:
         """Adds `times` runs of a computation whose loop state starts as `state(index)`."""
@@ -128,7 +127,8 @@ class Program:
         """An integer scalar; None if it is not made of constants and loop state alone."""
         item = self.computations[where][name]
         if item.opcode == "constant":
-            return int(item.rest.split(")")[0]) if item.shape.startswith(("s32[]", "u32[]")) else None
+            is_integer = item.shape.startswith(("s32[]", "u32[]"))
+            return int(item.rest.split(")")[0]) if is_integer else None
         if item.opcode == "get-tuple-element":
             return self._element(where, item.operands[0], int(item.attribute("index")), state)
         if item.opcode in ("copy", "bitcast"):
@@ -144,26 +144,33 @@ def _dims(shape: str) -> list[int]:
 
 
 def _dot(item: Instruction, lhs: list[int], rhs: list[int]) -> int:
-    contracted = [int(d) for d in re.search(r"lhs_contracting_dims=\{([\d,]*)\}", item.rest)[1].split(",") if d]
-    return prod(_dims(item.shape)) * prod(lhs[d] for d in contracted)
+    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", item.rest)[1]
+    return prod(_dims(item.shape)) * prod(lhs[int(d)] for d in contracted.split(",") if d)
 
 
 def _convolution(item: Instruction, lhs: list[int], rhs: list[int]) -> int:
     """As XLA's cost analysis: taps that fall on padding or between dilated pixels do not count."""
-    left, right, result = re.fullmatch(r"(\w+)_(\w+)->(\w+)", item.attribute("dim_labels")).groups()
+    labels = re.fullmatch(r"(\w+)_(\w+)->(\w+)", item.attribute("dim_labels"))
+    left, right, result = labels.groups()
     out = _dims(item.shape)
     window = re.search(r"window=\{([^}]*)\}", item.rest)
     window = dict(part.split("=") for part in window[1].split()) if window else {}
-    total = out[result.index("b")] * out[result.index("f")] * rhs[right.index("i")]
-    for axis in range(len(result) - 2):
-        read = lambda key, default: window.get(key, "x".join([default] * 9)).split("x")[axis]
-        stride, inner, outer = (int(read(k, "1")) for k in ("stride", "lhs_dilate", "rhs_dilate"))
-        low = int(read("pad", "0_0").split("_")[0])
-        total *= sum(
-            (at := place * stride + tap * outer - low) >= 0
-            and at % inner == 0
-            and at // inner < lhs[left.index(str(axis))]
+
+    def option(key: str, axis: int, default: str) -> int:
+        return int(window[key].split("x")[axis].split("_")[0] if key in window else default)
+
+    def taps(axis: int) -> int:
+        """Pairs of an output place and a kernel place that meet an input pixel."""
+        stride, low = option("stride", axis, "1"), option("pad", axis, "0")
+        inner, outer = option("lhs_dilate", axis, "1"), option("rhs_dilate", axis, "1")
+        reach = lhs[left.index(str(axis))] * inner
+        return sum(
+            0 <= at < reach and at % inner == 0
             for place in range(out[result.index(str(axis))])
             for tap in range(rhs[right.index(str(axis))])
+            for at in [place * stride + tap * outer - low]
         )
-    return total // int(item.attribute("batch_group_count", "1"))
+
+    count = out[result.index("b")] * out[result.index("f")] * rhs[right.index("i")]
+    count *= prod(taps(axis) for axis in range(len(result) - 2))
+    return count // int(item.attribute("batch_group_count", "1"))

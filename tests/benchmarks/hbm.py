@@ -16,7 +16,7 @@ in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
                              towers and token (2 forward, 4 backward; no look-ups, norms, biases),
                              12 L T S D for attention; `ratio` is their quotient, the price of
                              rematerialisation
-    gathers                  the largest all-gathers, and how often each runs
+    gathers                  the largest all-gathers: one layer's weights, never a stack's
 
 `--none` compiles the step without rematerialisation too, at a quarter of the batch (the whole does
 not fit), and gives its FLOPs per pair, which the analytic ones should be.
@@ -93,7 +93,7 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) ->
         "flops": flops,
         "flops_needed": needed,
         "ratio": flops / needed,
-        "gathers": dict(largest(program.gathers())),
+        "gathers": [shape for shape, _ in program.gathers()[:5]],
     }
 
 
@@ -121,15 +121,6 @@ def needed_flops(cfg, shapes) -> float:
 
     rows, columns = cfg.vision.grid
     return tower("vision", cfg.vision, rows * columns) + tower("text", cfg.text, cfg.text.max_len)
-
-
-def largest(gathers, count: int = 5):
-    """The largest results first."""
-
-    def elements(kind: str) -> int:
-        return eval("*".join(kind[kind.index("[") + 1 : -1].split(",")) or "1")
-
-    return sorted(gathers.items(), key=lambda item: -elements(item[0]))[:count]
 
 
 if __name__ == "__main__":
