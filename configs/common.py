@@ -34,7 +34,9 @@ def base() -> ConfigDict:
     c.steps, c.seed = 0, 0
     c.init = ()
     c.model, c.tokenizer, c.objective = ConfigDict(), ConfigDict(), ConfigDict()
-    c.compute = ConfigDict(dict(dtype="float32", attention="auto", remat="none", unroll=1))
+    c.compute = ConfigDict(
+        dict(dtype="float32", attention="auto", query_chunk=0, remat="none", unroll=1)
+    )
     c.preprocess = ()
     c.data = ConfigDict(dict(workers=0, max_bad_share=0.01))
     c.trainable = ((".*", True),)

@@ -49,6 +49,7 @@ CHANGEABLE = (
     "eval.every_steps",
     "mesh.",
     "compute.remat",
+    "compute.query_chunk",
     "compute.unroll",
     "data.workers",
 )

@@ -21,12 +21,15 @@ class Compute:
       dtype: matmul and activation dtype. Parameters are stored in float32; softmax, norm
         statistics, rotary angles, temperatures and loss logits are float32 whatever this says.
       attention: back end of `layers.attend`: 'auto', 'xla' or 'cudnn'.
+      query_chunk: queries at a time on the back end 'xla', which bounds the logits that are held;
+        0 is all.
       remat: a key of `layers.stack.REMAT_POLICIES`.
       unroll: layers per iteration of the scan over a stack.
     """
 
     dtype: str = "float32"
     attention: str = "auto"
+    query_chunk: int = 0
     remat: str = "none"
     unroll: int = 1
 
@@ -35,6 +38,10 @@ class Compute:
         if self.attention not in backends:
             hint = did_you_mean(self.attention, backends)
             raise UserError(f"compute.attention {self.attention!r} is unknown.{hint}")
+        if not isinstance(self.query_chunk, int) or self.query_chunk < 0:
+            raise UserError(
+                f"compute.query_chunk {self.query_chunk!r}: a number of queries, or 0 for all"
+            )
         if self.dtype not in ("float32", "bfloat16", "float16"):
             options = ("float32", "bfloat16", "float16")
             raise UserError(

@@ -175,6 +175,31 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec)
 
 
+def gather_weights(params: Mapping) -> Mapping:
+    """One layer's weights, whole along `fsdp` and still split along `tensor`.
+
+    Says where the all-gather happens. Left to itself the compiler may move activations past split
+    weights instead, in steps that hold several copies of them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not splits_weights():
+        return params
+
+    def gather(path, leaf):
+        whole = (
+            None if axes == "fsdp" else axes for axes in partition_spec(path, leaf.shape, mesh)
+        )
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*whole))
+
+    return paths.map_with_path(gather, params)
+
+
+def splits_weights() -> bool:
+    """Whether the mesh in use (`jax.set_mesh`) has parameters in pieces along `fsdp`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.shape["fsdp"] > 1
+
+
 def _axes(name: str) -> str | tuple[str, ...]:
     axes = AXIS_RULES[name]
     return axes[0] if len(axes) == 1 else axes

@@ -25,6 +25,7 @@ def attend(
     bias: jax.Array | None = None,
     scale: float | None = None,
     backend: str = "auto",
+    query_chunk: int = 0,
     probs_tap: jax.Array | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """softmax(q k^T * scale + bias) v, with the softmax in float32.
@@ -37,6 +38,9 @@ def attend(
       bias: float, broadcasts to [B, N, T, S]; added to the scaled logits.
       scale: default 1/sqrt(H).
       backend: 'xla'; 'cudnn' (GPU, 16-bit dtypes); 'auto' takes cuDNN where it can.
+      query_chunk: queries at a time on the 'xla' back end, of which no more than
+        [B, N, query_chunk, S] logits are held; the backward computes them again
+        (arXiv:2112.05682). 0 is all at once, as is an attention whose probabilities are tapped.
       probs_tap: float32[B, N, T, S] zeros, added after the softmax. Its gradient is the gradient
         of the attention map, which Grad-CAM needs; only the 'xla' back end has such a place.
 
@@ -61,6 +65,14 @@ def attend(
         return jax.nn.dot_product_attention(
             q, k, v, bias=whole(bias), mask=whole(mask), scale=scale, implementation="cudnn"
         )
+    if query_chunk and probs_tap is None and q.shape[1] > query_chunk:
+        return _chunked(q, k, v, mask, bias, scale, query_chunk)
+    out, probs = _softmax(q, k, v, mask, bias, scale, probs_tap)
+    return out if probs_tap is None else (out, probs)
+
+
+def _softmax(q, k, v, mask, bias, scale, probs_tap=None):
+    """The formula: (result, float32 probabilities)."""
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
@@ -75,8 +87,38 @@ def attend(
     if probs_tap is not None:
         probs = probs + probs_tap
     weights = probs.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
-    out = jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape)
-    return out if probs_tap is None else (out, probs)
+    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape), probs
+
+
+def _chunked(q, k, v, mask, bias, scale, query_chunk):
+    """The formula for equal pieces of the queries in sequence, keeping nothing for the backward.
+
+    Along the queries, since those are the one axis of the logits that no mesh axis splits.
+    """
+    length = q.shape[1]
+    pieces = -(-length // query_chunk)
+    width = -(-length // pieces)
+
+    def cut(x, axis):
+        """[..., T, ...] -> [pieces, ..., T / pieces, ...], after padding T to a multiple."""
+        pads = [(0, 0)] * x.ndim
+        pads[axis] = (0, pieces * width - length)
+        x = jnp.pad(x, pads).reshape(*x.shape[:axis], pieces, width, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis, 0)
+
+    # Masks and biases that are the same for all queries are not cut.
+    given = {"mask": mask, "bias": bias}
+    by_query = {name: x for name, x in given.items() if x is not None and x.shape[2] > 1}
+    shared = {name: x for name, x in given.items() if name not in by_query}
+
+    def piece(xs):
+        q, by_query = xs
+        return _softmax(q, k, v, **shared, **by_query, scale=scale)[0]
+
+    # In a loop, common-subexpression elimination cannot undo the recomputation.
+    piece = jax.checkpoint(piece, prevent_cse=False)
+    out = jax.lax.map(piece, (cut(q, 1), {name: cut(x, 2) for name, x in by_query.items()}))
+    return jnp.moveaxis(out, 0, 1).reshape(len(q), -1, *q.shape[2:])[:, :length]
 
 
 def _cudnn_fits(q: jax.Array, k: jax.Array) -> bool:
@@ -99,7 +141,7 @@ class Attention(nn.Module):
       qkv_bias, out_bias: biases of the projections.
       rope_theta: base of rotary positions; None for none.
       std: initial standard deviations of (q, k and v; out).
-      dtype, backend: see `precision.Compute`.
+      dtype, backend, query_chunk: see `precision.Compute`.
     """
 
     width: int
@@ -113,6 +155,7 @@ class Attention(nn.Module):
     std: tuple[float | None, float | None] = (None, None)
     dtype: str = "float32"
     backend: str = "auto"
+    query_chunk: int = 0
 
     @nn.compact
     def __call__(
@@ -160,7 +203,8 @@ class Attention(nn.Module):
             if cache is not None:
                 cache = KVCache(k, v) if self.memory_width else cache.write(k, v, slot)
                 k, v = cache.k, cache.v
-        y = attend(q, k, v, mask=mask, bias=bias, backend=self.backend)
+        how = {"backend": self.backend, "query_chunk": self.query_chunk}
+        y = attend(q, k, v, mask=mask, bias=bias, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
         y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
         return y, cache

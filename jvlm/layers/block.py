@@ -177,6 +177,7 @@ def make_attention(
         std=cfg.std[:2],
         dtype=compute.dtype,
         backend=compute.attention,
+        query_chunk=compute.query_chunk,
         name=name,
     )
 

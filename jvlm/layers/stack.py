@@ -9,14 +9,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jvlm import sharding
 from jvlm.errors import UserError, did_you_mean
 from jvlm.layers.block import Context
+from jvlm.precision import cast_weights
 
 REMAT_POLICIES = {
     "none": None,  # Keep every activation.
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # Keep weight matmuls.
     "full": jax.checkpoint_policies.nothing_saveable,  # Keep only each block's input.
 }
+
+
+def _all_but_gathered(primitive, *_, **__) -> bool:
+    """Keeps every activation, but gathers weights again instead of keeping all layers' whole."""
+    return primitive.name != "sharding_constraint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +90,15 @@ class Stack:
             rngs = None
             if dropout_rng is not None:
                 rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
-            return self.block.apply({"params": params}, x, cache, ctx, rngs=rngs)
+            weights = sharding.gather_weights(params)
+            return self.block.apply({"params": weights}, x, cache, ctx, rngs=rngs)
 
-        if compute.remat != "none":
+        policy = REMAT_POLICIES[compute.remat]
+        if policy is None and sharding.splits_weights():
+            policy = _all_but_gathered
+        if policy is not None:
             # In a scan, common-subexpression elimination cannot undo the recomputation.
-            policy, unrolled = REMAT_POLICIES[compute.remat], isinstance(params, tuple)
-            layer = jax.checkpoint(layer, prevent_cse=unrolled, policy=policy)
+            layer = jax.checkpoint(layer, prevent_cse=isinstance(params, tuple), policy=policy)
 
         if isinstance(params, tuple):
             caches = (None,) * self.depth if cache is None else cache
@@ -98,6 +108,9 @@ class Stack:
                 new.append(layer_cache)
             return x, None if cache is None else tuple(new)
 
+        # Not layer by layer, for the backward's sake: it stacks the gradients in this dtype, which
+        # is that of the matmuls they come from, and not in float32.
+        params = cast_weights(params, compute.dtype)
         xs = (params, cache, jnp.arange(self.depth))
         return jax.lax.scan(lambda x, xs: layer(x, *xs), x, xs, unroll=compute.unroll)
 

@@ -11,7 +11,8 @@ partition over the devices to the compiler.
 """
 
 import argparse
-import os
+
+from aot import slice_devices
 
 WIDTH, DEVICES = 512, 16
 
@@ -23,21 +24,10 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=1024)
     args = parser.parse_args()
 
-    # Before JAX starts.
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
-    os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
-
-    import jax
+    devices = slice_devices(args.platform, DEVICES)
 
     from jvlm import sharding
 
-    devices = jax.devices()
-    if args.platform == "tpu":
-        from jax.experimental import topologies
-
-        devices = topologies.get_topology_desc("v5e:4x4", "tpu").devices
     mesh = sharding.make_mesh(devices=devices)
 
     print(f"{args.batch:,} x {args.batch:,} x {WIDTH}, {len(devices)} x {devices[0].device_kind}")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention against the formula, written out with loops; caches, groups, taps."""
 
+import functools
 import types
 
 import jax
@@ -41,6 +42,25 @@ def test_attend_is_the_formula(qkv, rng):
     bias = rng.normal(size=(B, N, T, S)).astype(np.float32)
     out = attend(*qkv, mask=jnp.asarray(mask), bias=jnp.asarray(bias))
     np.testing.assert_allclose(out, reference(*qkv, mask, bias), atol=1e-6)
+
+
+@pytest.mark.parametrize("length, chunk", [(6, 2), (7, 3), (5, 4)])
+@pytest.mark.parametrize("mask_rows", [1, None])
+def test_pieces_of_the_queries_change_nothing(rng, length, chunk, mask_rows):
+    """Also where the pieces do not divide the queries, and for masks that all queries share."""
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    args = normal(B, length, N, H), normal(B, S, K, H), normal(B, S, K, H), normal(1, N, length, S)
+    mask = jnp.asarray(rng.random((B, 1, mask_rows or length, S)) < 0.7)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def loss_and_gradients(chunk, *args):
+        def loss(q, k, v, bias):
+            return jnp.square(attend(q, k, v, mask=mask, bias=bias, query_chunk=chunk)).sum()
+
+        return jax.value_and_grad(loss, argnums=(0, 1, 2, 3))(*args)
+
+    want, got = loss_and_gradients(0, *args), loss_and_gradients(chunk, *args)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
 
 
 def test_masked_keys_do_not_matter(qkv):
