@@ -148,19 +148,31 @@ def test_micro_batches_average(model, params, batch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, mean)
 
 
+def assert_close(got, want):
+    """To 3e-6 of the leaf's largest entry, or of 1.
+
+    Small entries are differences of large sums, and some gradients are zero but for rounding (of
+    key biases): the same batch with its rows permuted differs by up to 6.5e-7 of that, uncut.
+    """
+    largest = max(1.0, float(np.abs(want).max()))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6 * largest)
+
+
 CACHED = {
     "softmax": {"same": "soft", "negatives": 8, "gather_grad": False},
-    "sigmoid": {"kind": "sigmoid", "same": "mask", "way": "ring", "chunk": 3},
+    "sigmoid": {"kind": "sigmoid", "same": "mask", "way": "chunked", "chunk": 3},
+    "ring": {"kind": "sigmoid", "way": "ring", "chunk": 3},
     "nce": {"kind": "nce", "noise": 4},
 }
+# The ring where parameters are whole: XLA's CPU back end does not order collectives inside a loop
+# with those outside (here the gathers of parameters for the second forward), and its fake devices
+# then wait for each other for ever.
+CACHED_CASES = [("ring", None), ("ring", "8x1x1"), ("nce", None), ("nce", "2x2x2")]
+CACHED_CASES += [(name, mesh) for name in ("softmax", "sigmoid") for mesh in (None, *MESHES)]
 
 
-CACHED_CASES = [("sigmoid", mesh_name) for mesh_name in (None, *MESHES)]
-CACHED_CASES += [(kind, mesh_name) for kind in ("softmax", "nce") for mesh_name in (None, "2x2x2")]
-
-
-@pytest.mark.parametrize("kind, mesh_name", CACHED_CASES)
-def test_cached_micro_batches_are_the_whole_batch(biased, rng, kind, mesh_name):
+@pytest.mark.parametrize("name, mesh_name", CACHED_CASES)
+def test_cached_micro_batches_are_the_whole_batch(biased, rng, name, mesh_name):
     """Groups, identities, negatives and noise are those of the batch however it is cut."""
     model, params = biased
     batch = {
@@ -168,7 +180,7 @@ def test_cached_micro_batches_are_the_whole_batch(biased, rng, kind, mesh_name):
         "text": rng.integers(1, 32, (32, 6)).astype(np.int32),
         "image_id": rng.integers(0, 6, 32).astype(np.int32),
     }
-    objective = build_objective({"name": "contrastive", **CACHED[kind]}, model)
+    objective = build_objective({"name": "contrastive", **CACHED[name]}, model)
     want = loss_and_grad(objective, params, batch)
     context = contextlib.nullcontext()
     if mesh_name:
@@ -179,8 +191,7 @@ def test_cached_micro_batches_are_the_whole_batch(biased, rng, kind, mesh_name):
     with context:
         for count in (2, 4):
             got = loss_and_grad(objective, params, batch, count=count)
-            check = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-            jax.tree.map(check, got, want)
+            jax.tree.map(assert_close, got, want)
 
 
 def test_cached_micro_batches_save_memory_and_repeat_their_dropout(rng):
