@@ -85,6 +85,8 @@ def embed(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown.{did_you_mean(dtype, DTYPES)}")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}: at least 1")
     if not inputs:
         raise UserError(f"no {kind} to embed")
     identity = {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Search by text or image: over what `jvlm embed` wrote, or a folder whose index is kept."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -81,8 +82,9 @@ def folder_index(
 
     known: dict[str, tuple[np.ndarray, str]] = {}
     if file.exists():
-        old = read_file(file)
-        known = dict(zip(old.names, zip(old.vectors, old.metadata["stamps"])))
+        with contextlib.suppress(UserError, KeyError):  # A damaged index is made anew.
+            old = read_file(file)
+            known = dict(zip(old.names, zip(old.vectors, old.metadata["stamps"])))
     new = [f for f in files if known.get(relative[f], (None, ""))[1] != stamps[f]]
     embedder = Embedder(pretrained)
     with progress.bar(total=len(new), unit="image") as bar:

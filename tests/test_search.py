@@ -102,6 +102,14 @@ def test_index_is_kept_in_the_cache_folder(tmp_path, colours, folder, monkeypatc
     assert made == [] and index.names[0] == os.path.join("images", "a.png")
 
 
+def test_a_damaged_index_is_made_anew(tmp_path, colours, folder, made):
+    want, _ = folder_index(colours, str(folder), cache=tmp_path / "cache")
+    (file,) = (tmp_path / "cache").rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:50])
+    got, _ = folder_index(colours, str(folder), cache=tmp_path / "cache")
+    assert got.names == want.names and len(made) == 6
+
+
 def test_unreadable_images_are_listed(tmp_path, colours, folder):
     (folder / "b.png").write_text("x")
     index, bad = folder_index(colours, str(folder), cache=tmp_path / "cache")
