@@ -89,17 +89,17 @@ def cn_rules(cfg: CLIPConfig, tensors: Tensors) -> tuple[Rule, ...]:
     return tuple(Rule(renamed(r.source), r.target, r.op, r.part) for r in rules)
 
 
-HF_TEXT_FIELDS: dict[str, tuple[str, Any]] = {
-    "vocab_size": ("vocab_size", 30522),
-    "max_len": ("max_position_embeddings", 512),
-    "width": ("hidden_size", 768),
-    "depth": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "mlp_dim": ("intermediate_size", 3072),
-    "activation": ("hidden_act", "gelu"),
-    "norm_eps": ("layer_norm_eps", 1e-12),
-    "num_types": ("type_vocab_size", 2),
-    "pad_id": ("pad_token_id", 0),
+HF_TEXT_FIELDS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "max_len": 512,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_dim": 3072,
+    "activation": "gelu",
+    "norm_eps": 1e-12,
+    "num_types": 2,
+    "pad_id": 0,
 }
 
 

@@ -53,26 +53,26 @@ HF_RULES = (
 HF_SKIP = (r".*\.position_ids",)
 
 
-# Our field -> (transformers' field, the value that its config class has when a file is silent).
-HF_TEXT_FIELDS: dict[str, tuple[str, Any]] = {
-    "vocab_size": ("vocab_size", 49408),
-    "max_len": ("max_position_embeddings", 77),
-    "width": ("hidden_size", 512),
-    "depth": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 8),
-    "mlp_dim": ("intermediate_size", 2048),
-    "activation": ("hidden_act", "quick_gelu"),
-    "norm_eps": ("layer_norm_eps", 1e-5),
+# Our field -> the value that transformers' config class has where a file is silent.
+HF_TEXT_FIELDS: dict[str, Any] = {
+    "vocab_size": 49408,
+    "max_len": 77,
+    "width": 512,
+    "depth": 12,
+    "num_heads": 8,
+    "mlp_dim": 2048,
+    "activation": "quick_gelu",
+    "norm_eps": 1e-5,
 }
-HF_VISION_FIELDS: dict[str, tuple[str, Any]] = {
-    "image_size": ("image_size", 224),
-    "patch_size": ("patch_size", 32),
-    "width": ("hidden_size", 768),
-    "depth": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "mlp_dim": ("intermediate_size", 3072),
-    "activation": ("hidden_act", "quick_gelu"),
-    "norm_eps": ("layer_norm_eps", 1e-5),
+HF_VISION_FIELDS: dict[str, Any] = {
+    "image_size": 224,
+    "patch_size": 32,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_dim": 3072,
+    "activation": "quick_gelu",
+    "norm_eps": 1e-5,
 }
 LAST_OF_VOCABULARY = 2  # What `eos_token_id` is in hub files that mean "the greatest id".
 

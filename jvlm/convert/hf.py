@@ -17,6 +17,21 @@ ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
 }
+# Our name of a field -> theirs, the same in every family.
+NAMES = {
+    "activation": "hidden_act",
+    "depth": "num_hidden_layers",
+    "image_size": "image_size",
+    "max_len": "max_position_embeddings",
+    "mlp_dim": "intermediate_size",
+    "norm_eps": "layer_norm_eps",
+    "num_heads": "num_attention_heads",
+    "num_types": "type_vocab_size",
+    "pad_id": "pad_token_id",
+    "patch_size": "patch_size",
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+}
 TO_HF = {"gelu_tanh": "gelu_pytorch_tanh"}
 # Pillow's numbers.
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -33,20 +48,20 @@ def tower_section(config: Mapping[str, Any], side: str) -> Mapping[str, Any]:
 
 
 def fields_from_hf(
-    config: Mapping[str, Any], side: str, table: Mapping[str, tuple[str, Any]]
+    config: Mapping[str, Any], side: str, table: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A tower's fields.
 
     Args:
       config: config.json.
       side: 'text' or 'vision'.
-      table: our field -> (theirs, the value where the file is silent).
+      table: our field -> the value where the file is silent.
 
     Raises:
       UserError: an unknown activation.
     """
     section = tower_section(config, side)
-    fields = {ours: section.get(theirs, silent) for ours, (theirs, silent) in table.items()}
+    fields = {ours: section.get(NAMES[ours], silent) for ours, silent in table.items()}
     activation = fields["activation"]
     if activation not in ACTIVATIONS:
         raise UserError(f"{side}_config.hidden_act {activation!r} is unknown")
@@ -54,13 +69,13 @@ def fields_from_hf(
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def fields_to_hf(cfg: Any, table: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+def fields_to_hf(cfg: Any, table: Mapping[str, Any]) -> dict[str, Any]:
     """The same table backwards.
 
     Raises:
       UserError: a non-square image, which transformers' towers do not take.
     """
-    fields = {theirs: getattr(cfg, ours) for ours, (theirs, _) in table.items()}
+    fields = {NAMES[ours]: getattr(cfg, ours) for ours in table}
     fields["hidden_act"] = TO_HF.get(fields["hidden_act"], fields["hidden_act"])
     if isinstance(fields.get("image_size"), tuple):
         raise UserError(f"transformers' towers take square images, not {cfg.image_size}")

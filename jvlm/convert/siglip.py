@@ -34,25 +34,25 @@ HF_RULES = (
 )
 HF_SKIP = (r".*\.position_ids",)
 
-HF_TEXT_FIELDS: dict[str, tuple[str, Any]] = {
-    "vocab_size": ("vocab_size", 32000),
-    "max_len": ("max_position_embeddings", 64),
-    "width": ("hidden_size", 768),
-    "depth": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "mlp_dim": ("intermediate_size", 3072),
-    "activation": ("hidden_act", "gelu_pytorch_tanh"),
-    "norm_eps": ("layer_norm_eps", 1e-6),
+HF_TEXT_FIELDS: dict[str, Any] = {
+    "vocab_size": 32000,
+    "max_len": 64,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_dim": 3072,
+    "activation": "gelu_pytorch_tanh",
+    "norm_eps": 1e-6,
 }
-HF_VISION_FIELDS: dict[str, tuple[str, Any]] = {
-    "image_size": ("image_size", 224),
-    "patch_size": ("patch_size", 16),
-    "width": ("hidden_size", 768),
-    "depth": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "mlp_dim": ("intermediate_size", 3072),
-    "activation": ("hidden_act", "gelu_pytorch_tanh"),
-    "norm_eps": ("layer_norm_eps", 1e-6),
+HF_VISION_FIELDS: dict[str, Any] = {
+    "image_size": 224,
+    "patch_size": 16,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_dim": 3072,
+    "activation": "gelu_pytorch_tanh",
+    "norm_eps": 1e-6,
 }
 # What makes a ViT and a text transformer SigLIP's.
 VISION = dict(patch_bias=True, use_cls=False, pre_norm=False, pool="map", norm_tokens=True)
