@@ -17,7 +17,7 @@ from jvlm.errors import UserError, did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 0, or 2 after one line on standard error."""
+    """Entry point; exits with 0, or an error's status after one line on standard error."""
     parser = make_parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     args, rest = parser.parse_known_args(arguments)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.run(args)
     except UserError as error:
         print("jvlm:", " ".join(str(error).split()), file=sys.stderr)
-        _exit(2)
+        _exit(error.status)
     except KeyboardInterrupt:
         print("jvlm: interrupted", file=sys.stderr)
         _exit(130)
@@ -57,6 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     train = verb("train", run_train, "Train a config, or go on with a run.")
     _add_config(train, required=True)
     train.add_argument("--workdir", required=True, help="run directory")
+    train.add_argument(
+        "--profile", metavar="A:B", help="trace steps A to B, counted from 0, into WORKDIR/profile"
+    )
 
     evaluate = verb("evaluate", run_evaluate, "Run evaluators on a checkpoint.")
     _add_config(evaluate, required=False)
@@ -140,10 +143,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_train(args: argparse.Namespace) -> None:
     from jvlm.config import load
+    from jvlm.trace import parse_span
     from jvlm.train import train
 
     config = load(args.config, args.overrides)
-    report = train(config, args.workdir)
+    profile = parse_span(args.profile) if args.profile else None
+    report = train(config, args.workdir, profile)
     print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
     print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
     print(
@@ -228,22 +233,22 @@ def run_embed(args: argparse.Namespace) -> None:
     from jvlm.embeddings import embed
     from jvlm.evaluators.templates import read_lines
 
-    distributed.initialize()
     if args.images:
         found = [image_files(p) if Path(p).is_dir() else [p] for p in args.images]
         kind, inputs = "images", [file for files in found for file in files]
     else:
         kind, inputs = "texts", read_lines(args.texts)
-    result = embed(
-        _load_on_all_devices(args.model),
-        kind,
-        inputs,
-        args.out,
-        dtype=args.dtype,
-        shard_size=args.shard_size,
-        batch_size=args.batch_size,
-        max_bad_share=args.max_bad_share,
-    )
+    with distributed.joined():
+        result = embed(
+            _load_on_all_devices(args.model),
+            kind,
+            inputs,
+            args.out,
+            dtype=args.dtype,
+            shard_size=args.shard_size,
+            batch_size=args.batch_size,
+            max_bad_share=args.max_bad_share,
+        )
     _warn_bad(result["bad"])
     line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
     _print(args, result, [line])

@@ -9,7 +9,9 @@ error, with the nearest known key.
 
 import ast
 import dataclasses
+import hashlib
 import inspect
+import json
 import runpy
 import sys
 import types
@@ -166,6 +168,12 @@ def to_dict(config: Any) -> Any:
     if isinstance(config, Mapping | ml_collections.ConfigDict):
         return {key: to_dict(value) for key, value in config.items()}
     return [to_dict(v) for v in config] if isinstance(config, list | tuple) else config
+
+
+def digest(config: Any) -> str:
+    """A short name of a config's content."""
+    text = json.dumps(to_dict(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differing_keys(old: Mapping, new: Mapping) -> list[str]:

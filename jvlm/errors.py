@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception that stands for "the user can fix this"."""
+"""What ends a run with one line: bad input, a preemption, a process of the run that was lost."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,9 +9,29 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Bad input. The message is one line: what is wrong, and what to do.
 
-    The command line prints it without a traceback and exits with status 2; library callers
-    catch it like any exception.
+    The command line prints it without a traceback and exits with `status`; library callers catch it
+    like any exception.
+
+    Attributes:
+      status: exit status of the command line.
     """
+
+    status = 2
+
+
+class Preempted(UserError):
+    """The machine is taken away; the state is saved and the same command goes on.
+
+    Launchers start the run again on its status (EX_TEMPFAIL of sysexits.h) and on no other.
+    """
+
+    status = 75
+
+
+class PeerLost(UserError):
+    """Another process of the run is gone, so this one cannot go on (EX_UNAVAILABLE)."""
+
+    status = 69
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

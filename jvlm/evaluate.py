@@ -10,11 +10,12 @@ import jax
 import ml_collections
 
 from jvlm import config as config_lib
-from jvlm import distributed, evaluators, pretrained, report, sharding
+from jvlm import distributed, evaluators, pretrained, report, sharding, versions
 from jvlm.errors import UserError
 from jvlm.objectives import build_objective
 
 
+@distributed.joined()
 def evaluate(
     path: str | Path,
     config: ml_collections.ConfigDict | None = None,
@@ -37,7 +38,6 @@ def evaluate(
     """
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
-    distributed.initialize()
     mesh_section = config.mesh if config is not None else {}
     mesh = config_lib.construct(sharding.make_mesh, mesh_section, where="mesh")
     m = pretrained.load(path, step=step, mesh=mesh, dtype=dtype)
@@ -68,7 +68,7 @@ def evaluate(
             "metrics": metrics,
             "model": str(path),
             "config": section,
-            "versions": report.versions(),
+            "versions": versions.of_packages(),
             "device": report.device(),
             "seconds": round(time.perf_counter() - began, 2),
         }

@@ -50,11 +50,14 @@ class Log:
         )
         self._events = None
         if is_writer:
-            self._file = (workdir / "log.jsonl").open("a")
+            path = workdir / "log.jsonl"
+            _cut(path, start)
+            self._file = path.open("a")
             if tensorboard:
                 import tensorboardX
 
-                self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+                events = str(workdir / "tensorboard")
+                self._events = tensorboardX.SummaryWriter(events, purge_step=start + 1)
 
     def train(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs the training metrics up to `step`, with the samples/s since the last call."""
@@ -96,6 +99,22 @@ class Log:
             self._file.close()
         if self._events:
             self._events.close()
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drops what a run that was killed had logged beyond the step it goes on from."""
+    if not path.exists():
+        return
+
+    def is_before(line: str) -> bool:
+        try:
+            return json.loads(line)["step"] <= step
+        except ValueError:  # The last line of a killed run may be half of one.
+            return False
+
+    part = path.with_suffix(".part")
+    part.write_text("".join(filter(is_before, path.read_text().splitlines(keepends=True))))
+    part.replace(path)
 
 
 def parameter_table(params: Mapping, table: Mapping[str, Mapping[str, Any]], mesh: Any) -> str:

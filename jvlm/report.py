@@ -3,9 +3,7 @@
 """The end of a run: report.json, report.md and a picture of what the model says."""
 
 import json
-import platform
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,13 @@ import jax
 import numpy as np
 from PIL import Image
 
+from jvlm import versions
 from jvlm.config import construct, to_dict
 from jvlm.data import images
 from jvlm.data.preview import contact_sheet
 from jvlm.data.sources import build_source
 from jvlm.errors import UserError
 from jvlm.pretrained import Pretrained
-
-PACKAGES = ("jvlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def write(
@@ -52,7 +49,7 @@ def write(
     report = {
         "metrics": metrics,
         "config": to_dict(pretrained.run),
-        "versions": versions(),
+        "versions": versions.of_packages(),
         "device": device(),
         "steps": steps,
         "seconds": round(seconds, 2),
@@ -79,17 +76,6 @@ def read(workdir: Path) -> dict[str, Any] | None:
     """The report of a run that has ended, or None."""
     path = workdir / "report.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def device() -> str:

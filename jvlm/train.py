@@ -19,19 +19,26 @@ from jvlm.checkpoint import Checkpoints, content_hash
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
-from jvlm.errors import UserError
+from jvlm.errors import Preempted, UserError
 from jvlm.evaluators import build_evaluators, evaluate
 from jvlm.logs import Log, parameter_table
 from jvlm.pretrained import Pretrained, Processor, load
 from jvlm.step import Training, build_step
 from jvlm.tokenizers import build_tokenizer
+from jvlm.trace import Trace
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    profile: tuple[int, int] | None = None,
+) -> dict[str, Any]:
     """Trains, evaluates and reports; goes on where a run in `workdir` stopped.
 
     Args:
       config: see README.md, "Configs".
+      profile: (start, stop) of the steps, counted from 0, that leave a trace in workdir/profile,
+        which TensorBoard and xprof read.
       workdir: gets config.json, tokenizer/, checkpoints/, log.jsonl, tensorboard/, parameters.txt,
         report.json, report.md and samples.png.
 
@@ -40,25 +47,37 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, A
 
     Raises:
       UserError: bad config, data or directory; a run of another config; a loss that is not finite.
+      Preempted: SIGTERM came; the state is saved.
+      PeerLost: another process of the run is gone.
     """
     try:
-        with contextlib.ExitStack() as closing:
-            return _train(config, Path(workdir), closing)
+        with (
+            distributed.joined(config=config_lib.digest(config)),
+            distributed.Preemption() as preemption,
+            contextlib.ExitStack() as closing,
+        ):
+            return _train(config, Path(workdir), preemption, profile, closing)
     except OSError as error:
         raise UserError(f"{error.filename or workdir}: {error.strerror or error}") from error
 
 
 def _train(
-    config: ml_collections.ConfigDict, workdir: Path, closing: contextlib.ExitStack
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    preemption: distributed.Preemption,
+    profile: tuple[int, int] | None,
+    closing: contextlib.ExitStack,
 ) -> dict[str, Any]:
     #### Machine.
-    distributed.initialize()
     check_sections(config)
+    trace = Trace(profile, workdir / "profile", config.steps)
+    closing.callback(trace.close)
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
     is_writer = jax.process_index() == 0
 
     #### Run directory.
     open_run(workdir, config)
+    distributed.check_shared(workdir)
     finished = report.read(workdir)
     if finished and finished["steps"] >= config.steps:
         return finished
@@ -156,6 +175,7 @@ def _train(
             before = time.perf_counter()
             batch = sharding.put_batch(next(batches), mesh, config.data.batch_size)
             waited += time.perf_counter() - before
+            trace.before(step)
             with jax.transfer_guard("disallow"):
                 state, step_metrics = training.step(state, batch, teacher_params)
             pending.append(step_metrics)
@@ -164,9 +184,12 @@ def _train(
             jax.block_until_ready(pending[-2:][0])
 
             done = step + 1
+            trace.after(done, state)
             is_last = done == config.steps
-            is_save = is_last or done % save_every == 0
-            is_eval = is_last or done % config.eval.every_steps == 0
+            is_preempted = preemption.reached(done)
+            is_save = is_last or is_preempted or done % save_every == 0
+            # A preempted run has seconds left, for saving.
+            is_eval = not is_preempted and (is_last or done % config.eval.every_steps == 0)
             if done % log_every == 0 or is_save or is_eval:
                 values = finite_means(pending, step + 1 - len(pending), checkpoints)
                 log.train(done, {**values, "input_wait_seconds": waited / len(pending)})
@@ -178,6 +201,12 @@ def _train(
                 elapsed = seconds + time.perf_counter() - began
                 checkpoints.save(
                     done, state, fingerprint, seconds=elapsed, metrics=metrics if is_eval else None
+                )
+            if is_preempted:
+                checkpoints.wait()
+                raise Preempted(
+                    f"the machine is taken away: step {done} is saved in {workdir}, the same "
+                    "command goes on from there"
                 )
 
     #### Report.

@@ -32,7 +32,10 @@ MAY_IMPORT = {
     "data": {"errors", "config", "paths"},
     "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
-    "distributed": {"errors"},
+    "versions": set(),
+    "roll_call": {"errors"},
+    "distributed": {"errors", "roll_call", "versions"},
+    "trace": {"errors"},
     "step": {
         *("errors", "paths", "config", "precision", "sharding", "state", "optim", "models"),
         "objectives",
@@ -47,7 +50,7 @@ MAY_IMPORT = {
     "topk": {"sharding"},
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
-    "report": {"errors", "config", "data", "pretrained"},
+    "report": {"errors", "config", "data", "pretrained", "versions"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))
 
