@@ -99,6 +99,13 @@ class RollCall:
             with contextlib.suppress(OSError):
                 self._send({"end": line})
 
+    def close(self) -> None:
+        """Closes the connection; without `end` before it, that is how a killed process leaves."""
+        self._ended = True
+        with contextlib.suppress(OSError):  # It may be closed at the other end.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
     def _send(self, message: dict) -> None:
         with self._sending:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
@@ -112,15 +119,16 @@ class RollCall:
     def _listen(self) -> None:
         reason = "its connection closed"
         try:
-            for line in self._socket.makefile("rb"):
-                message = json.loads(line)
-                if "all" in message:
-                    with self._changed:
-                        self._answers[message["all"]] = message["values"]
-                        self._changed.notify_all()
-                elif "lost" in message and not self._ended:
-                    self._on_lost(message["lost"])
-                    return
+            with self._socket.makefile("rb") as lines:
+                for line in lines:
+                    message = json.loads(line)
+                    if "all" in message:
+                        with self._changed:
+                            self._answers[message["all"]] = message["values"]
+                            self._changed.notify_all()
+                    elif "lost" in message and not self._ended:
+                        self._on_lost(message["lost"])
+                        return
         except TimeoutError:
             reason = f"silent for {SILENCE:.0f} s"
         except OSError as error:
@@ -202,6 +210,7 @@ class _Coordinator:
         if index in self._members:
             line = f"process {index} is {self._members[index].host} already, {host} claims to be it"
             _send(writer, {"lost": f"{line}: JVLM_PROCESS_ID counts from 0, each once"})
+            writer.close()
             return
         member = self._members[index] = _Member(writer, host, time.monotonic())
         if self._verdict:
@@ -211,6 +220,7 @@ class _Coordinator:
                 member.heard = time.monotonic()
                 self._receive(index, json.loads(line))
         member.connected = False
+        writer.close()
         if member.running:
             self._lose(f"{self._name(index)} is lost: its connection closed, so it was killed")
 
@@ -294,13 +304,13 @@ async def _coordinate(port: int, count: int) -> None:
     from jaxlib import _jax
 
     service = _jax.get_distributed_runtime_service(f"[::]:{port}", count)
-    print("ready", flush=True)
-    watching = asyncio.create_task(coordinator.watch())
-    # Standard input ends with the process that started this one.
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await coordinator.wait()
-    watching.cancel()
-    server.close()
+    async with server:
+        watching = asyncio.create_task(coordinator.watch())
+        print("ready", flush=True)
+        # Standard input ends with the process that started this one.
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await coordinator.wait()
+        watching.cancel()
     del service
 
 

@@ -330,43 +330,6 @@ def test_content_hash_knows_every_bit(rng):
     assert digest == checkpoint.content_hash(jax.device_put(tree, place))
 
 
-def test_two_processes_train_as_one(tmp_path):
-    """Two real processes of four devices over loopback: the same parameters as one of eight."""
-    full = jvlm.load_config("configs/clip/digits.py:test", OVERRIDES)
-    for evaluator in full.eval.evaluators.values():
-        evaluator.data.batch_size = 24  # The last batch is filled up, on one host only.
-    jvlm.train(full, tmp_path / "one")
-    port = 20_000 + os.getpid() % 20_000
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=4"),
-        "JVLM_COORDINATOR": f"localhost:{port}",
-        "JVLM_NUM_PROCESSES": "2",
-    }
-    command = [*COMMAND, f"--workdir={tmp_path / 'two'}"]
-    command += [
-        f"--config.eval.evaluators.{name}.data.batch_size=24" for name in full.eval.evaluators
-    ]
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**environment, "JVLM_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    one, two = (final_params(tmp_path / name) for name in ("one", "two"))
-    for path in one:
-        np.testing.assert_allclose(two[path], one[path], atol=2e-5, err_msg=path)
-    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("one", "two")]
-    for name, value in reports[0]["metrics"].items():
-        np.testing.assert_allclose(reports[1]["metrics"][name], value, atol=1e-3, err_msg=name)
-
-
 def test_a_failed_start_binds_nobody(config, tmp_path):
     config.data.batch_size = 12
     with pytest.raises(UserError, match="not a multiple of 8 devices"):
