@@ -39,8 +39,8 @@ def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link) -> Chip:
 # TPU: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}; the pages give ICI both ways, half of
 # that is here. v4's ICI: 6 links of 50 GB/s (arXiv:2304.01433, table 4). Memory is what libtpu
 # 0.0.42 says is available. A tpu7x is two devices, each with half of the page's figures.
-# NVIDIA: the data sheets of the A100, H100, H200, L4, and appendix A of the Ada architecture's white
-# paper for the RTX 4090; figures "with sparsity" halved, NVLink and PCIe both ways halved.
+# NVIDIA: the data sheets of the A100, H100, H200 and L4; for the RTX 4090 appendix A of the Ada
+# architecture's white paper. Figures "with sparsity" and NVLink and PCIe both ways are halved.
 CHIPS: tuple[Chip, ...] = (
     _chip("v4", ("TPU v4",), 275, 30.75, 1200, 300, "ICI, 3D torus"),
     _chip("v5e", ("TPU v5 lite", "TPU v5e"), 197, 15.75, 819, 200, "ICI, 2D torus"),

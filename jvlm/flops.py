@@ -100,8 +100,9 @@ def _count(jaxpr: core.Jaxpr) -> float:
 def _bodies(eqn: core.JaxprEqn) -> list[core.Jaxpr]:
     """The functions that an equation calls."""
     given = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple | list) else [p])]
-    closed = [x.jaxpr for x in given if isinstance(x, core.ClosedJaxpr)]
-    return closed + [x for x in given if isinstance(x, core.Jaxpr)]
+    # From jax 0.11 on these two are one class.
+    given = [x.jaxpr if isinstance(x, core.ClosedJaxpr) else x for x in given]
+    return [x for x in given if isinstance(x, core.Jaxpr)]
 
 
 def _dot(eqn: core.JaxprEqn) -> int:

@@ -168,7 +168,8 @@ def batch_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> dict:
       UserError: a key of which neither says a shape.
     """
     rows, dummy = config.data.batch_size, jax.eval_shape(lambda: model.dummy_batch(1))
-    kept = [options["keys"] for name, options in config.data.get("transforms", ()) if name == "keep"]
+    steps = config.data.get("transforms", ())
+    kept = [options["keys"] for name, options in steps if name == "keep"]
 
     def shape_and_dtype(key):
         if key == "image_id":
