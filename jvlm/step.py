@@ -158,6 +158,35 @@ def build_step(
     return Training(model, objective, optimizer, shapes, abstract, init, step)
 
 
+def batch_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> dict:
+    """A training batch without data: key -> shape and dtype.
+
+    Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
+    says how long texts are.
+
+    Raises:
+      UserError: a key of which neither says a shape.
+    """
+    rows, dummy = config.data.batch_size, jax.eval_shape(lambda: model.dummy_batch(1))
+    steps = config.data.get("transforms", ())
+    kept = [options["keys"] for name, options in steps if name == "keep"]
+
+    def shape_and_dtype(key):
+        if key == "image_id":
+            return (), jnp.int32
+        if key.endswith("_mask"):
+            return shape_and_dtype(key.removesuffix("_mask"))[0], jnp.bool_
+        if key not in dummy:
+            raise UserError(f"data.transforms keep {key!r}, of which the model has no shape")
+        shape, dtype = dummy[key].shape[1:], dummy[key].dtype
+        if key == "text" and "max_len" in config.tokenizer:
+            shape = (config.tokenizer.max_len,)
+        return shape, jnp.uint8 if key == "image" else dtype
+
+    specs = {key: shape_and_dtype(key) for key in (kept[-1] if kept else dummy)}
+    return {k: jax.ShapeDtypeStruct((rows, *shape), dtype) for k, (shape, dtype) in specs.items()}
+
+
 def check_micro_batches(batch_size: int, accumulate: int, mesh: jax.sharding.Mesh) -> None:
     """Every device needs as many rows of every micro-batch."""
     shards = sharding.batch_shards(mesh)

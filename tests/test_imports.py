@@ -40,6 +40,8 @@ MAY_IMPORT = {
         *("errors", "paths", "config", "precision", "sharding", "state", "optim", "models"),
         "objectives",
     },
+    "chips": set(),
+    "flops": {"layers", "objectives", "sharding", "state", "step"},
     "logs": {"paths", "sharding", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {

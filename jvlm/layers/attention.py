@@ -14,6 +14,7 @@ from jvlm.layers.rope import rotate
 from jvlm.sharding import constrain
 
 BACKENDS = ("auto", "xla", "cudnn")
+CAUSAL_SCOPE = "causal_attention"  # What `jvlm.flops` and profiles know its operations by.
 
 
 def attend(
@@ -168,6 +169,7 @@ class Attention(nn.Module):
         positions: jax.Array | None = None,
         cache: KVCache | None = None,
         slot: jax.Array | None = None,
+        causal: bool = False,
     ) -> tuple[jax.Array, KVCache | None]:
         """Attends from `x` to itself, or to `memory`.
 
@@ -180,6 +182,7 @@ class Attention(nn.Module):
             attends to all slots (`mask` says which hold something). Cross-attention reads keys
             and values from it instead of projecting `memory` again, when `memory` is None.
           slot: int32 scalar.
+          causal: names the operations; that only earlier tokens are seen is the mask's to say.
 
         Returns:
           (dtype[B, T, D], the updated cache or None).
@@ -204,7 +207,8 @@ class Attention(nn.Module):
                 cache = KVCache(k, v) if self.memory_width else cache.write(k, v, slot)
                 k, v = cache.k, cache.v
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
-        y = attend(q, k, v, mask=mask, bias=bias, **how)
+        with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
+            y = attend(q, k, v, mask=mask, bias=bias, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
         y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
         return y, cache

@@ -94,6 +94,7 @@ class Context:
       memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
       slot: int32 scalar, where the cache is written.
+      causal: `mask` is causal; what counts FLOPs cannot see it in an array.
     """
 
     mask: jax.Array | None = None
@@ -102,6 +103,7 @@ class Context:
     memory: jax.Array | None = None
     memory_mask: jax.Array | None = None
     slot: jax.Array | None = None
+    causal: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 class Block(nn.Module):
@@ -137,7 +139,7 @@ class Block(nn.Module):
 
             return branch
 
-        own = {"mask": ctx.mask, "bias": ctx.bias, "positions": ctx.positions}
+        own = dict(mask=ctx.mask, bias=ctx.bias, positions=ctx.positions, causal=ctx.causal)
         x = self._residual("norm1", x, attention("attn", **own))
         if self.cfg.memory_width is not None:
             other = {"memory": ctx.memory, "mask": ctx.memory_mask}

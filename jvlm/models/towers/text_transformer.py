@@ -124,7 +124,8 @@ class TextTransformer(nn.Module):
         else:
             mask = None if cfg.see_padding else masks.padding(text_mask)
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
-        x, _ = self.stack(self.blocks, x, None, Context(mask=mask), dropout_rng)
+        ctx = Context(mask=mask, causal=cfg.causal)
+        x, _ = self.stack(self.blocks, x, None, ctx, dropout_rng)
         x = self.final_norm(x)
         return TextOutput(x, self._pool(x, text, text_mask))
 
