@@ -12,6 +12,7 @@ from typing import Any
 import tqdm
 
 from jvlm import paths
+from jvlm.meter import Meter
 from jvlm.sharding import partition_spec
 from jvlm.state import split
 
@@ -24,6 +25,7 @@ class Log:
       steps: length of the run.
       start: first step, after a resume.
       batch_size: for samples/s.
+      meter: of the devices.
       tensorboard: write events.
       is_writer: False on all hosts but the first, which then stay silent.
     """
@@ -35,11 +37,12 @@ class Log:
         steps: int,
         start: int,
         batch_size: int,
+        meter: Meter,
         tensorboard: bool = True,
         is_writer: bool = True,
     ):
         self._is_writer = is_writer
-        self._batch_size = batch_size
+        self._batch_size, self._meter = batch_size, meter
         self._last = (start, time.perf_counter())
         self._bar = tqdm.tqdm(
             total=steps,
@@ -60,12 +63,14 @@ class Log:
                 self._events = tensorboardX.SummaryWriter(events, purge_step=start + 1)
 
     def train(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs the training metrics up to `step`, with the samples/s since the last call."""
+        """Logs the training metrics up to `step`, with speed and use since the last call."""
         last, then = self._last
         now = time.perf_counter()
         self._last = (step, now)
-        speed = (step - last) * self._batch_size / (now - then)
-        self.write(step, {**metrics, "samples_per_second": speed}, prefix="train/")
+        seconds = (now - then) / max(1, step - last)
+        speed = self._batch_size / seconds
+        metrics = {**metrics, "samples_per_second": speed, **self._meter.read(seconds)}
+        self.write(step, metrics, prefix="train/")
         self._bar.set_postfix_str(
             f"loss {metrics['loss']:.3f}, {speed:.0f} samples/s", refresh=False
         )

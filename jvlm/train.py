@@ -21,7 +21,9 @@ from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import Preempted, UserError
 from jvlm.evaluators import build_evaluators, evaluate
+from jvlm.flops import step_flops
 from jvlm.logs import Log, parameter_table
+from jvlm.meter import Meter
 from jvlm.pretrained import Pretrained, Processor, load
 from jvlm.step import Training, build_step
 from jvlm.tokenizers import build_tokenizer
@@ -143,6 +145,11 @@ def _train(
     picture = report.make_picture(config)
     log_section = config.log.to_dict()
     log_every = log_section.pop("every_steps")
+    meter = Meter(
+        lambda: step_flops(
+            config, teacher_model=teacher and teacher.model, teacher=teacher and teacher.params
+        )
+    )
     log = config_lib.construct(
         Log,
         log_section,
@@ -151,6 +158,7 @@ def _train(
         steps=config.steps,
         start=start,
         batch_size=config.data.batch_size,
+        meter=meter,
         is_writer=is_writer,
     )
     closing.callback(log.close)
@@ -158,6 +166,7 @@ def _train(
         table = parameter_table(training.shapes, training.optimizer.table, mesh)
         (workdir / "parameters.txt").write_text(table)
     log.say(f"{paths.count(training.shapes):,} parameters; {workdir}/parameters.txt lists them")
+    log.say(meter.describe())
     if start:
         log.say(f"resuming at step {start}")
     elif config.init:

@@ -42,7 +42,8 @@ MAY_IMPORT = {
     },
     "chips": set(),
     "flops": {"layers", "objectives", "sharding", "state", "step"},
-    "logs": {"paths", "sharding", "state"},
+    "meter": {"chips"},
+    "logs": {"meter", "paths", "sharding", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),

@@ -21,6 +21,7 @@ from jvlm import config as jvlm_config
 from jvlm import step as step_lib
 from jvlm.data.builders import digit_scenes
 from jvlm.errors import UserError
+from jvlm.logs import Log
 from jvlm.state import TrainState
 
 OVERRIDES = ["seed=3", "optim.schedule=constant"]
@@ -102,6 +103,14 @@ def test_kill_and_resume_is_bit_exact(finished, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same(final_params(tmp_path), final_params(workdir))
+
+
+def test_a_killed_run_leaves_no_doubles_in_the_log(tmp_path):
+    lines = [f'{{"step": {step}, "train/loss": 1.0}}\n' for step in range(1, 6)]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(lines) + '{"step": 6, "tra')
+    Log(tmp_path, steps=8, start=4, batch_size=1, meter=None, tensorboard=False).close()
+    assert log.read_text() == "".join(lines[:4])
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):
