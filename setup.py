@@ -44,6 +44,7 @@ setuptools.setup(
         "grain>=0.2.18",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
         "ml_collections>=1.1",
+        "kornia-rs>=0.2",
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",

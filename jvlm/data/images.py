@@ -12,6 +12,10 @@ from PIL import Image
 
 from jvlm.errors import UserError, did_you_mean
 
+# One image a thread: the library's own threads would be one a core in each of many processes.
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+from kornia_rs import imgproc  # noqa: E402
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -79,6 +83,21 @@ def resize(image: np.ndarray, height: int, width: int, resample: str = "bicubic"
         raise UserError(f"resample {resample!r} is unknown.{hint}")
     filter_ = Image.Resampling[resample.upper()]
     return np.asarray(Image.fromarray(image).resize((width, height), filter_))
+
+
+def resize_fast(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The bicubic `resize` in half the time, for augmentation, where no one's pixels are matched.
+
+    The same antialiasing filter, but without Pillow's rounding to 8 bits between rows and columns:
+    0.01 levels away on average, a few levels where that rounding cuts off ringing.
+
+    Args:
+      image: uint8[H, W, 3], contiguous or a crop.
+      height, width: in pixels.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    return imgproc.resize(np.ascontiguousarray(image), (height, width), "bicubic")
 
 
 def resize_shortest(image: np.ndarray, size: int, resample: str = "bicubic") -> np.ndarray:
@@ -172,9 +191,9 @@ def random_resized_crop(
         w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return resize(image[top : top + h, left : left + w], size, size)
+            return resize_fast(image[top : top + h, left : left + w], size, size)
     # No crop of that shape fits: the largest one in the middle with the nearest allowed ratio.
     aspect = np.clip(width / height, *ratio)
     w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
     top, left = (height - h) // 2, (width - w) // 2
-    return resize(image[top : top + h, left : left + w], size, size)
+    return resize_fast(image[top : top + h, left : left + w], size, size)

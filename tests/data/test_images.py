@@ -58,6 +58,18 @@ def test_resize_and_crop(photo):
     assert images.resize(photo, 60, 90) is photo
 
 
+@pytest.mark.parametrize("size", [(40, 40), (31, 57), (120, 180)])
+def test_the_fast_resize_is_pillows_but_for_its_rounding(photo, size):
+    want, got = images.resize(photo, *size), images.resize_fast(photo, *size)
+    assert got.shape == (*size, 3) and got.dtype == np.uint8
+    difference = np.abs(got.astype(int) - want)
+    assert difference.mean() < 0.1 and difference.max() <= 8
+    crop = photo[3:-3, 5:-5]
+    np.testing.assert_array_equal(
+        images.resize_fast(crop, 32, 32), images.resize_fast(crop.copy(), 32, 32)
+    )
+
+
 def test_random_resized_crop(photo):
     crops = [
         images.random_resized_crop(photo, 32, (0.5, 1.0), (0.75, 1.33), np.random.default_rng(s))
