@@ -14,6 +14,7 @@ Restoring takes an abstract state, so a checkpoint goes onto any mesh and any nu
 import hashlib
 import logging
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f"checkpoint.keep is {keep}: keep at least 1")
         self._root = Path(workdir).absolute()
+        self._keep = keep
         self._best, self._sign = best, 1 if best_mode == "max" else -1
         policies = [_POLICY.LatestN(keep)]
         if best:
@@ -120,6 +122,26 @@ class Checkpoints:
             )
         except (OSError, ValueError) as error:
             raise _write_error(self._root, error) from error
+
+    def check_space(self, abstract: TrainState) -> str | None:
+        """Compares the disk with what the run will write, before it has begun.
+
+        Returns:
+          None, or a warning: checkpoints fit, but not as many as are kept.
+
+        Raises:
+          UserError: not one checkpoint fits.
+        """
+        free = shutil.disk_usage(self._root).free
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_items(abstract)))
+        have = f"{self._root} has {free / 2**30:.1f} GiB free, a checkpoint takes"
+        if free < size:
+            raise UserError(f"{have} {size / 2**30:.1f} GiB: make room, or take another --workdir")
+        # One more is there while the oldest goes.
+        wanted = (self._keep + bool(self._best) + 1 - len(self.steps())) * size
+        if free < wanted:
+            return f"{have} {size / 2**30:.1f} GiB, and {self._keep} of them are kept"
+        return None
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints."""

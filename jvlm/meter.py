@@ -30,6 +30,8 @@ class Meter:
         """The line at a run's start."""
         kind = self._devices[0].device_kind
         name = f"{len(self._devices)} x {kind}"
+        if jax.process_count() > 1:
+            name += f" in {jax.process_count()} processes"
         if self._chip is None:
             return f"{name}: no MFU, jvlm/chips.py does not know the peak of {kind!r}"
         peak = self._chip.peak_flops / 1e12

@@ -117,6 +117,7 @@ def _train(
         Checkpoints, checkpoint_section, where="checkpoint", workdir=workdir
     )
     closing.callback(checkpoints.close)
+    warning = checkpoints.check_space(training.state)
     fingerprint = train_batches.fingerprint()
     if teacher:  # Not saved with the run: its path says what it is, its bits that it still is.
         fingerprint["teacher"] = content_hash(teacher.params)
@@ -167,6 +168,8 @@ def _train(
         (workdir / "parameters.txt").write_text(table)
     log.say(f"{paths.count(training.shapes):,} parameters; {workdir}/parameters.txt lists them")
     log.say(meter.describe())
+    if warning:
+        log.say(warning)
     if start:
         log.say(f"resuming at step {start}")
     elif config.init:

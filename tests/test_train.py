@@ -283,6 +283,16 @@ def test_disk_that_fills_up(tmp_path, moment):
         assert "Traceback" not in done.stderr
 
 
+def test_a_disk_without_room_is_said_at_the_start(config, tmp_path, monkeypatch, capsys):
+    usage = lambda free: lambda path: shutil._ntuple_diskusage(1, 1, free)
+    monkeypatch.setattr(shutil, "disk_usage", usage(2**19))
+    with pytest.raises(UserError, match=r"has 0.0 GiB free, a checkpoint takes .*: make room"):
+        jvlm.train(config, tmp_path / "none")
+    monkeypatch.setattr(shutil, "disk_usage", usage(2**20))
+    jvlm.train(config, tmp_path / "one")
+    assert "and 2 of them are kept" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("mode, best", [("max", 2), ("min", 3)])
 def test_the_best_checkpoint_survives_a_restart(tmp_path, mode, best):
     scores = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.4, 5: 0.3}
