@@ -1,5 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the launchers, from the root of the repository: what they share.
 #
 # Exit statuses of `jvlm train`: 0 done; 2 bad input; 69 another process was lost; 75 preempted and
