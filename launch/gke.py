@@ -202,8 +202,12 @@ def jobset(
             "failurePolicy": {
                 "maxRestarts": max_restarts,
                 "rules": [
-                    {"action": "RestartJobSet", "onJobFailureReasons": ["PodFailurePolicy"]},
-                    {"action": "FailJobSet"},
+                    {
+                        "name": "restartPreempted",
+                        "action": "RestartJobSet",
+                        "onJobFailureReasons": ["PodFailurePolicy"],
+                    },
+                    {"name": "failOtherwise", "action": "FailJobSet"},
                 ],
             },
             "replicatedJobs": [
