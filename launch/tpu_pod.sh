@@ -31,6 +31,7 @@
 # DIR must be a folder that all hosts share. Several hosts need the key in ssh-agent first:
 # ssh-add ~/.ssh/google_compute_engine. The exit status of train is that of the run.
 set -euo pipefail
+called_from="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 answer_help "$@"
@@ -53,7 +54,8 @@ while [[ "${1:-}" == --* ]]; do
     --runtime=*) runtime="${1#*=}" ;;
     --setup=*) setup="${1#*=}" ;;
     --env=[A-Za-z_]*=*) variables+=("${1#--env=}") ;;
-    --out=*) out="${1#*=}" ;;
+    --out=/*) out="${1#*=}" ;;
+    --out=*) out="$called_from/${1#*=}" ;;
     --poll=*) poll="${1#*=}" ;;
     --keep) keep=1 ;;
     --dry-run) dry_run=1 ;;
