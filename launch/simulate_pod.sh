@@ -82,7 +82,7 @@ attempt() {
       wait "${pids[@]}" 2>/dev/null || true
       pids=()
     fi
-    sleep 0.1
+    sleep 0.1 || true  # Ctrl-C ends it too.
   done
 }
 

@@ -63,6 +63,7 @@ while [[ "${1:-}" == --* ]]; do
   esac
   shift
 done
+[[ -n "$dry_run" ]] || command -v gcloud >/dev/null || fail "gcloud is not on the PATH"
 is_count "$slices" || fail "--slices=$slices: needs a positive number"
 [[ "$poll" =~ ^[0-9.]+$ ]] || fail "--poll=$poll: needs seconds"
 ((${#capacity[@]} < 2)) || fail "--spot and --reserved exclude each other"
@@ -73,12 +74,13 @@ is_count "$slices" || fail "--slices=$slices: needs a positive number"
 # https://cloud.google.com/tpu/docs/runtimes
 describe_type() {
   local size="${type##*-}" default
+  [[ "$size" =~ ^(1|[0-9]*[02468])$ ]] || size=0
   case "$type" in
     v5litepod-[1-9]* | v6e-[1-9]*) hosts=$((size <= 8 ? 1 : size / 4)) ;;
     v[234]-[1-9]* | v5p-[1-9]*) hosts=$((size / 8)) ;;
     *) fail "--type='$type': known are v5litepod-N, v6e-N, v5p-N, v4-N, v3-N and v2-N" ;;
   esac
-  ((hosts >= 1)) && [[ "$size" =~ ^(1|[0-9]*[02468])$ ]] || fail "--type=$type: no such size"
+  ((size && hosts)) || fail "--type=$type: there is no such size"
   case "$type" in
     v5litepod-*) default=v2-alpha-tpuv5-lite ;;
     v6e-*) default=v2-alpha-tpuv6e ;;
@@ -113,15 +115,17 @@ ask_hosts() {
 }
 
 # Puts the state of the queued resource into $state: MISSING if there is none, UNKNOWN if gcloud
-# does not answer; $1 is what a dry run takes it to be.
+# fails, as it may for a while; $1 is what a dry run takes it to be.
+known=""
 look() {
   local error
   error="$(mktemp)"
   if capture gcloud compute tpus queued-resources describe "$name" "${place[@]}" \
     --format='value(state.state)' 2>"$error"; then
-    state="${output:-$1}"
-  elif grep -qi 'not.found' "$error"; then
-    state=MISSING
+    state="$output" known=1
+    if [[ -n "$dry_run" ]]; then state="$1"; fi
+  elif grep -q NOT_FOUND "$error"; then
+    state=MISSING known=1
   else
     cat "$error" >&2
     state=UNKNOWN
@@ -138,7 +142,6 @@ create() {
   look MISSING
   while [[ "$state" != ACTIVE ]]; do
     case "$state" in
-      UNKNOWN) fail "gcloud cannot tell the state of $name" ;;
       MISSING | FAILED | SUSPENDED)
         if [[ "$state" != MISSING ]]; then
           say "$name is $state"
@@ -149,6 +152,7 @@ create() {
           "${capacity[@]}"
         requested=1
         ;;
+      UNKNOWN) if [[ -n "$known" ]]; then sleep "$poll"; else fail "gcloud gives no state"; fi ;;
       *) sleep "$poll" ;;
     esac
     remark "every $poll s until it is ACTIVE:"
@@ -192,7 +196,7 @@ follow() {
     look ACTIVE
     case "$state" in
       ACTIVE) ;;
-      MISSING) fail "$name was deleted" ;;
+      MISSING | DELETING) fail "$name was deleted" ;;
       UNKNOWN) sleep "$poll"; continue ;;
       *) say "the slices are $state"; result=75; return ;;
     esac

@@ -21,7 +21,7 @@ verb="${1:-}"
 shift || true
 case "$verb" in
   install)
-    # The system's Python of TPU VMs is too old.
+    # Of Ubuntu 22.04, which TPU VMs boot, the system's Python is too old.
     export PATH="$HOME/.local/bin:$PATH"
     if ! find_python >/dev/null && ! command -v uv >/dev/null; then
       python3 -m pip install --quiet --user uv

@@ -107,7 +107,12 @@ class Stage:
 class Started(subprocess.Popen):
     def __init__(self, command, **kwargs):
         super().__init__(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **kwargs,
         )
 
     def finish(self) -> subprocess.CompletedProcess:

@@ -93,12 +93,16 @@ def test_requeues_on_75_only(stage, second, starts):
     assert len(stage.calls("jvlm0")) == len(stage.calls("jvlm1")) == starts
 
 
-def test_sigterm_reaches_every_process_and_is_not_requeued(stage):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_notice_reaches_every_process_and_is_not_requeued(stage, number):
     stage.play({"jvlm": [{"sleep": 60, "on_term": 75}]})
     started = stage.start(SCRIPT, 2, "--requeue", "clip/digits", "--workdir=w")
     for index in range(2):
         wait_for(stage.folder / f"ready_jvlm{index}")
-    started.send_signal(signal.SIGTERM)
+    if number == signal.SIGINT:  # As the terminal sends it.
+        os.killpg(started.pid, number)
+    else:
+        started.send_signal(number)
     assert started.finish().returncode == 75
     assert len(stage.calls("jvlm0")) == len(stage.calls("jvlm1")) == 1
 

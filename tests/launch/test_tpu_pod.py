@@ -10,6 +10,7 @@ import pytest
 SCRIPT = "tpu_pod.sh"
 OPTIONS = ("--type=v5litepod-16", "--zone=us-west4-a", "--poll=0")
 RUN = ("clip/digits", "--workdir=/shared/w", "--config.x=a 'b'")
+FAILING = {"err": "ERROR: the network is down", "status": 1}
 ABSENT = {"err": "ERROR: NOT_FOUND: Resource 'clip' was not found", "status": 1}
 
 
@@ -66,7 +67,9 @@ def test_each_verb_does_what_the_dry_run_shows(stage, verb):
 def test_preempted_slices_are_requested_again(stage):
     states = (None, "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE", "ACTIVE", "SUSPENDING")
     states += ("SUSPENDING", "SUSPENDED", "ACTIVE")
-    stage.play({"describe": state(*states), "status": hosts("running", "ended 0")})
+    looks = state(*states)
+    looks[2:2] = looks[6:6] = [FAILING]  # For a moment, while waiting and while following.
+    stage.play({"describe": looks, "status": hosts("running", "ended 0")})
     done = stage.run(SCRIPT, "train", "clip", *OPTIONS, *RUN)
     assert done.returncode == 0, done.stderr
     calls = [v for v in verbs(stage) if v not in ("describe", "status")]
@@ -119,6 +122,19 @@ def test_a_request_that_fails_is_not_repeated(stage):
     assert done.returncode == 2 and verbs(stage).count("create") == 1
 
 
+def test_slices_that_someone_deletes_are_not_requested_again(stage):
+    stage.play({"describe": state(None, "ACTIVE", "DELETING"), "status": hosts("running")})
+    done = stage.run(SCRIPT, "train", "clip", *OPTIONS, *RUN)
+    assert done.returncode == 2 and verbs(stage).count("create") == 1
+
+
+def test_gcloud_that_fails_from_the_start(stage):
+    stage.play({"describe": [FAILING]})
+    done = stage.run(SCRIPT, "create", "clip", *OPTIONS)
+    assert done.returncode == 2 and "the network is down" in done.stderr
+    assert verbs(stage) == ["describe"]
+
+
 def test_hosts_that_cannot_be_set_up_stop_it(stage):
     stage.play({"describe": state(None, "ACTIVE"), "install": [{"status": 1}]})
     done = stage.run(SCRIPT, "train", "clip", *OPTIONS, *RUN)
@@ -133,6 +149,7 @@ def test_bad_arguments(stage):
     stage.refuses(SCRIPT, "delete", says="name ''")
     stage.refuses(SCRIPT, *train, *RUN, says="--type=''")
     stage.refuses(SCRIPT, *train, "--type=v5litepod-7", *RUN, says="--type=v5litepod-7")
+    stage.refuses(SCRIPT, *train, "--type=v5p-1x8", *RUN, says="--type=v5p-1x8")
     stage.refuses(SCRIPT, *train, "--type=v9-8", *RUN, says="--type='v9-8'")
     stage.refuses(SCRIPT, *train, *OPTIONS, says="needs a CONFIG")
     stage.refuses(SCRIPT, *train, *OPTIONS, "clip/digits", "--workdir=w", says="--workdir=/")
