@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
+answer_help "$@"
 
 if [[ "${1:-}" == --parity ]]; then
   shift
