@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "pretrained"},
+    "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))
 
