@@ -14,7 +14,7 @@ VERSION = re.search(r'__version__ = "(.*)"', (ROOT / "jvlm/__init__.py").read_te
 OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 JAX = [f"jax>=0.10.2,<0.11; {OLD}", f"jax>=0.11.1; {NEW}"]
 
-SWEEP = ["matplotlib", "optuna>=5"]
+SWEEP = ["matplotlib", "optuna>=5,<6"]
 
 # The wheel carries the configs, so that --config=clip/digits works without a checkout.
 CONFIGS = [p.relative_to(ROOT) for p in [ROOT / "configs", *ROOT.glob("configs/*/")]]

@@ -21,6 +21,8 @@ from typing import Any, TextIO
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from jvlm import config as config_lib
 from jvlm.errors import UserError
@@ -104,13 +106,15 @@ class Study:
             workdir.mkdir(parents=True, exist_ok=True)
             with self.locked():
                 self._study = self._open(definition)
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
-            raise UserError(f"{workdir}: the study cannot be opened: {error}") from None
+        except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{workdir / 'study.db'} cannot be used: {reason}") from None
 
     def _open(self, definition: Definition | None) -> optuna.Study:
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{self.workdir.resolve() / 'study.db'}",
-            engine_kwargs={"connect_args": {"timeout": 60}},  # Readers without our lock.
+            # Others may read without our lock; nothing stays open between two accesses.
+            engine_kwargs={"connect_args": {"timeout": 60}, "poolclass": NullPool},
         )
         names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
         recorded = None
@@ -232,6 +236,7 @@ class Study:
             self._study.sampler = optuna.samplers.TPESampler(seed=seed)
             for trial in trials:
                 if trial.state == TrialState.RUNNING and (lock := self._take(directory(trial))):
+                    # Optuna's own way of asking has no name for a trial that runs already.
                     return self._trial(optuna.Trial(self._study, trial._trial_id), lock)
             is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
             if not is_waiting and not self._draws_left(trials):
@@ -316,14 +321,14 @@ class Study:
             try:
                 point = {key: range_.suggest(handle, key) for key, range_ in ranges.items()}
             except ValueError as error:
+                lock.close()
                 raise self._incompatible(error) from None
             texts = to_texts(point)
             handle.set_user_attr("overrides", texts)
         frozen = self._study.get_trials(deepcopy=False)[handle.number]
         reported = set(frozen.intermediate_values)
-        return Trial(
-            handle, directory(handle), self._folder(directory(handle)), texts, reported, lock
-        )
+        number = directory(handle)
+        return Trial(handle, number, self._folder(number), texts, reported, lock)
 
 
 def directory(trial: Any) -> int:

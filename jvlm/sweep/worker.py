@@ -196,8 +196,9 @@ def work(
                 return stopped_by
             time.sleep(POLL_SECONDS)
     finally:
-        for job in jobs.values():
+        for job in jobs.values():  # After an error: they save, and hold their trials until then.
             job.stop()
+            job.trial.lock.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
