@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jvlm.sweep.study import Study, directory
 
@@ -104,6 +105,7 @@ def plot(study: Study, rows: list[dict[str, Any]]) -> Any:
             x, y = [row["number"] for row in some], [row["value"] for row in some]
             axes[0].scatter(x, y, label=state, **styles[state])
     axes[0].set(xlabel="trial", ylabel=metric)
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].legend()
     for axis, key in zip(axes[1:], keys):
         # Matplotlib places texts as categories; they come first, so that both states agree.
@@ -112,6 +114,8 @@ def plot(study: Study, rows: list[dict[str, Any]]) -> Any:
         convert = (lambda value: value) if is_number else str
         if is_number and min(given) > 0 and max(given) / min(given) > 20:
             axis.set_xscale("log")
+        elif all(type(value) is int for value in given):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         for state, some in done.items():
             x, y = [convert(row["point"].get(key)) for row in some], [row["value"] for row in some]
             axis.scatter(x, y, **styles[state])
