@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'OPTIONS'",
         help="as an array of --jobs workers; OPTIONS are sbatch's, such as --gpus=1",
     )
+    places(
+        "--gke",
+        metavar="'OPTIONS'",
+        help="each trial as a JobSet, --jobs at a time; OPTIONS are those of launch/gke.py",
+    )
     places("--command", help="what trains, in place of 'jvlm train'; takes its arguments")
     places("--retry", action="store_true", help="do failed trials again, from where they stopped")
     places("--dry-run", action="store_true", help="print the commands, and do nothing")
@@ -67,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Sweeps, or reports; exits with 75 when it was preempted, so that launchers requeue it."""
     try:
-        from jvlm.sweep import results, study, worker
+        from jvlm.sweep import gke, results, study, worker
     except ImportError as error:
         if error.name not in ("optuna", "matplotlib"):
             raise
@@ -81,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         _print_commands(args, worker.trial_command, definition, points)
         return
-    environments = worker.environments(args.jobs)
+    environments = worker.environments(args.jobs, remote=gke.MODULE in (definition.command or ()))
     shared = study.Study(workdir, definition)
     shared.add(points)
     if args.retry:
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     say = lambda line: print(line, file=sys.stderr, flush=True)
     stopped_by = worker.work(shared, environments, waits=args.worker is None, say=say)
     if stopped_by == signal.SIGTERM and args.worker == "slurm":
-        _submit(["scontrol", "requeue", _array_task()])
+        _requeue()
     if stopped_by:
         sys.exit(worker.PREEMPTED if stopped_by == signal.SIGTERM else 130)
     _show(args, results, shared)
@@ -109,6 +114,8 @@ def _define(args: argparse.Namespace, study, workdir: Path):
     modes = [name for name in ("grid", "random", "tpe") if getattr(args, name)]
     if len(modes) > 1:
         raise UserError(f"--{modes[0]} and --{modes[1]}: give one of them")
+    if args.gke is not None and (args.slurm, args.command) != (None, None):
+        raise UserError("--gke says what trains, and where: give it without --slurm and --command")
     if args.trials is not None and not (args.random or args.tpe):
         raise UserError("--trials is for --random and --tpe")
     if args.trials is not None and args.trials < 1:
@@ -120,9 +127,7 @@ def _define(args: argparse.Namespace, study, workdir: Path):
         resolved = config_lib.to_dict(config_lib.load(recorded.config, recorded.overrides))
         return dataclasses.replace(recorded, resolved=resolved), []
 
-    name, colon, arg = args.config.partition(":")
-    name = str(Path(name).resolve()) if Path(name).is_file() else name
-    base = space.Base(name + colon + arg, tuple(args.overrides))
+    base = space.Base(args.config, tuple(args.overrides))
     config = base.load()
     if not config.eval.evaluators:
         raise UserError(f"{args.config}: eval.evaluators is empty: there is no metric to sweep by")
@@ -137,7 +142,7 @@ def _define(args: argparse.Namespace, study, workdir: Path):
         metric=metric,
         mode=args.mode or guessed,
         prune=args.prune,
-        command=shlex.split(args.command) if args.command else None,
+        command=_trainer(args),
         resolved=config_lib.to_dict(config),
     )
     if args.grid:
@@ -167,6 +172,17 @@ def _print_commands(args: argparse.Namespace, trial_command, definition, points)
         ranges = dict(option.split("=", 1) for option in args.tpe)
         print(f"# {definition.trials} trials, with values drawn from the ranges:")
         print(shlex.join(trial_command(definition, folder / "NUMBER", ranges)))
+
+
+def _trainer(args: argparse.Namespace) -> list[str] | None:
+    if args.gke is None:
+        return shlex.split(args.command) if args.command else None
+    from jvlm.sweep import gke
+
+    options = shlex.split(args.gke)
+    first = [f"--config={args.config}", f"--workdir={Path(args.workdir) / 'trials' / '0'}"]
+    gke.check([*options, *first])
+    return gke.trainer(options)
 
 
 def _show(args: argparse.Namespace, results, study) -> None:
@@ -202,8 +218,13 @@ def _sbatch(args: argparse.Namespace, workdir: Path) -> list[str]:
     ]
 
 
-def _array_task() -> str:
-    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+def _requeue() -> None:
+    """Back to the queue, unless it was scancel that ended this task."""
+    task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    query = ["squeue", "--noheader", f"--jobs={task}", "--format=%T"]
+    state = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    if state not in ("CANCELLED", "COMPLETING"):
+        _submit(["scontrol", "requeue", task])
 
 
 def _submit(command: list[str]) -> None:

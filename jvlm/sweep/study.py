@@ -104,11 +104,10 @@ class Study:
             raise UserError(f"{workdir} holds no sweep: give --config")
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            with self.locked():
-                self._study = self._open(definition)
-        except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{workdir / 'study.db'} cannot be used: {reason}") from None
+        except OSError as error:
+            raise UserError(f"{workdir}: {error.strerror}") from None
+        with self.locked():
+            self._study = self._open(definition)
 
     def _open(self, definition: Definition | None) -> optuna.Study:
         storage = optuna.storages.RDBStorage(
@@ -164,9 +163,14 @@ class Study:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else reads or writes the study meanwhile."""
-        with _open_lock(self.workdir / "study.lock") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        try:
+            with _open_lock(self.workdir / "study.lock") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            # SQLAlchemy has the reason in its first line; Optuna in what it was raised from.
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"{self.workdir}: the study cannot be used: {reason}") from None
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """The trials, but for those that were done again."""

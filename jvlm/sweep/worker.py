@@ -203,15 +203,19 @@ def work(
             signal.signal(number, handler)
 
 
-def environments(jobs: int) -> list[dict[str, str]]:
+def environments(jobs: int, *, remote: bool = False) -> list[dict[str, str]]:
     """Variables of `jobs` jobs side by side: each gets its share of the GPUs.
+
+    Args:
+      jobs: how many.
+      remote: they train elsewhere.
 
     Raises:
       UserError: fewer GPUs than jobs, or a TPU, which one process takes whole.
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least 1")
-    if jobs == 1 or os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+    if jobs == 1 or remote or os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return [{}] * jobs
     if any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*")):
         raise UserError("--jobs: one process takes all of a host's TPU chips; give --jobs 1")

@@ -6,9 +6,9 @@ import collections
 import csv
 import json
 import os
+import re
 import shlex
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -174,37 +174,91 @@ def test_dry_run(sweep, workdir, trainer):
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """sbatch and scontrol that write down their arguments; sbatch gives them to `run`."""
+def programs(tmp_path, monkeypatch):
+    """Puts programs on the PATH, {name: Python code}, and gives the arguments of their calls."""
     calls = tmp_path / "calls.jsonl"
-    for name in ("sbatch", "scontrol"):
-        code = f"import json, sys\nopen({str(calls)!r}, 'a').write(json.dumps(sys.argv) + '\\n')"
-        file = tmp_path / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!{sys.executable}\n{code}\nprint('Submitted batch job 7')")
-        file.chmod(file.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    return lambda: [json.loads(line)[1:] for line in calls.read_text().splitlines()]
+
+    def make(codes):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        for name, code in codes.items():
+            log = f"open({str(calls)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
+            text = f"#!{sys.executable}\nimport json, sys\n{log}\n{code}"
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        return lambda: [json.loads(line) for line in calls.read_text().splitlines()]
+
+    return make
 
 
-def test_slurm_array(sweep, slurm, workdir, monkeypatch):
+def test_slurm_array(sweep, programs, workdir):
+    state = workdir.parent / "state"
+    state.write_text("RUNNING")
+    squeue = f"print(open({str(state)!r}).read())"
+    calls = programs({"sbatch": "print('Submitted batch job 7')", "scontrol": "", "squeue": squeue})
     options = (CONFIG, LR + "1,2", "--jobs=2", "--slurm=--gpus=1 --time=1:00:00")
     _, dry, _ = sweep(*options, "--dry-run")
     status, out, _ = sweep(*options)
     assert status == 0 and "Submitted batch job 7" in out and "--report" in out
-    (call,) = slurm()
+    (call,) = calls()
     assert dry.splitlines()[0] == shlex.join(["sbatch", *call])
     assert call[0] == "--array=0-1" and {"--gpus=1", "--time=1:00:00", "--requeue"} <= set(call)
     (wrap,) = (word for word in call if word.startswith("--wrap="))
     # What a task does: preempted it is requeued, then trains what there is, and does not wait.
     environment = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "STEP_SECONDS": "0.15"}
     command = ["sh", "-c", wrap.removeprefix("--wrap=")]
-    process = subprocess.Popen(command, env={**os.environ, **environment})
-    wait_for((workdir / "trials/0/log.jsonl").exists)
-    process.terminate()
-    assert process.wait(20) == 75 and slurm()[1:] == [["requeue", "7_1"]]
+    for number, text in ((0, "RUNNING"), (1, "COMPLETING")):
+        state.write_text(text)
+        process = subprocess.Popen(command, env={**os.environ, **environment})
+        wait_for((workdir / f"trials/{number}/log.jsonl").exists)
+        process.terminate()
+        assert process.wait(20) == 75
+    # Not when it was cancelled.
+    assert [call for call in calls() if call[0] == "requeue"] == [["requeue", "7_1"]]
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     assert states(workdir) == {0: "complete", 1: "complete"}
+
+
+# A cluster that trains at once, or never.
+KUBECTL = """
+import os, pathlib, subprocess
+folder = pathlib.Path(__file__).parent
+if sys.argv[1] == "apply":
+    manifest = json.load(sys.stdin)
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    command = job["template"]["spec"]["containers"][0]["command"]
+    if "HANG" not in os.environ:
+        status = subprocess.run([sys.executable, TRAINER, *command[2:]]).returncode
+        state = "Failed" if status else "Completed"
+        (folder / manifest["metadata"]["name"]).write_text(state)
+elif sys.argv[1] == "delete":
+    (folder / sys.argv[3]).unlink(missing_ok=True)
+elif (folder / sys.argv[3]).exists():
+    print((folder / sys.argv[3]).read_text(), end="")
+"""
+
+
+def test_gke(sweep, start, programs, trainer, workdir, monkeypatch):
+    code = KUBECTL.replace("TRAINER", repr(shlex.split(trainer)[1]))
+    calls = programs({"kubectl": code})
+    monkeypatch.setenv("JVLM_POLL_SECONDS", "0.1")
+    options = f"--gke=--topology=v5e:4x4 --image=i --volume=pvc:c --mount={workdir.parent}"
+    base = (CONFIG, LR + "1,13", "--command=")
+    assert sweep(*base, options)[0] == 0
+    assert states(workdir) == {0: "complete", 1: "failed"}
+    result = json.loads((workdir / "results.json").read_text())["trials"]
+    assert re.search("JobSet sweep-sweep-.*-1 has failed: kubectl logs", result[1]["reason"])
+    monkeypatch.setenv("REPAIRED", "1")
+    assert sweep("--retry")[0] == 0 and states(workdir) == {0: "complete", 1: "complete"}
+    assert starts(workdir) == {"0": 1, "1": 2}
+
+    process = start(CONFIG, LR + "3", "--command=", options, HANG="1")
+    wait_for(lambda: ["apply", "--filename=-"] in calls()[-2:])
+    process.terminate()
+    assert process.wait(20) == 75 and calls()[-1][0] == "delete"
+    status, _, err = sweep(*base, options.replace("4x4", "4x5"))
+    assert status == 2 and "--gke: gke.py: " in err and err.count("\n") == 1
 
 
 def test_jobs_share_the_gpus(monkeypatch):
@@ -225,6 +279,7 @@ def test_jobs_share_the_gpus(monkeypatch):
         ([CONFIG, "--grid=optim.lrr=1"], "unknown key 'lrr'. Did you mean 'lr'?"),
         ([CONFIG, "--grid=steps=many"], "expected int"),
         ([CONFIG, LR + "1", "--grid=optim.lr=2"], "given twice"),
+        ([CONFIG, LR + "1", "--gke=", "--slurm"], "without --slurm and --command"),
         ([CONFIG, "--trials=3"], "--trials is for"),
         ([CONFIG, "--random=optim.lr=1..2", "--trials=0"], "at least 1"),
         ([CONFIG, LR + "1", "--jobs=0"], "--jobs 0: at least 1"),
@@ -249,7 +304,7 @@ def test_other_bad_input(sweep, workdir, monkeypatch):
     assert status == 2 and "every trial has failed; trial 0: loss is nan" in err
     (workdir / "study.db").write_text("something else " * 1000)
     status, _, err = sweep("--report")
-    assert status == 2 and "study.db cannot be used" in err and err.count("\n") == 1
+    assert status == 2 and "the study cannot be used" in err and err.count("\n") == 1
     monkeypatch.setitem(sys.modules, "optuna", None)
     for name in ("study", "worker", "results"):
         monkeypatch.delitem(sys.modules, f"jvlm.sweep.{name}")
