@@ -129,13 +129,14 @@ def _define(args: argparse.Namespace, study, workdir: Path):
 
     base = space.Base(args.config, tuple(args.overrides))
     config = base.load()
-    if not config.eval.evaluators:
+    if not config.get("eval", {}).get("evaluators"):
         raise UserError(f"{args.config}: eval.evaluators is empty: there is no metric to sweep by")
-    metric = args.metric or config.checkpoint.best
+    best = dict(config.get("checkpoint", {}))
+    metric = args.metric or best.get("best")
     if not metric:
         raise UserError("--metric is missing, and the config names no checkpoint.best")
-    is_best = metric == config.checkpoint.best
-    guessed = config.checkpoint.best_mode if is_best else "min" if "loss" in metric else "max"
+    guessed = "min" if "loss" in metric else "max"
+    guessed = best.get("best_mode", guessed) if metric == best.get("best") else guessed
     definition = study.Definition(
         config=base.config,
         overrides=list(base.overrides),

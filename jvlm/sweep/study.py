@@ -153,7 +153,7 @@ class Study:
     def _check_config(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Trials compare only if they come from one config."""
         differing = config_lib.differing_keys(old, new)
-        differing += ["steps"] if old["steps"] != new["steps"] else []
+        differing += ["steps"] if old.get("steps") != new.get("steps") else []
         if differing:
             raise UserError(
                 f"{self.workdir} holds trials of another config; {', '.join(differing)} differ: "

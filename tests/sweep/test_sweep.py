@@ -299,7 +299,11 @@ def test_bad_input_is_one_line(sweep, workdir, arguments, message):
     assert not workdir.exists()
 
 
-def test_other_bad_input(sweep, workdir, monkeypatch):
+def test_other_bad_input(sweep, workdir, tmp_path, monkeypatch):
+    bare = tmp_path / "bare.py"
+    bare.write_text("import ml_collections\nget_config = lambda arg: ml_collections.ConfigDict()")
+    status, _, err = sweep(f"--config={bare}")
+    assert status == 2 and "eval.evaluators is empty" in err and err.count("\n") == 1
     status, _, err = sweep(CONFIG, LR + "13")
     assert status == 2 and "every trial has failed; trial 0: loss is nan" in err
     (workdir / "study.db").write_text("something else " * 1000)
