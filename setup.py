@@ -14,6 +14,8 @@ VERSION = re.search(r'__version__ = "(.*)"', (ROOT / "jvlm/__init__.py").read_te
 OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 JAX = [f"jax>=0.10.2,<0.11; {OLD}", f"jax>=0.11.1; {NEW}"]
 
+SWEEP = ["matplotlib", "optuna>=5,<6"]
+
 # The wheel carries the configs, so that --config=clip/digits works without a checkout.
 CONFIGS = [p.relative_to(ROOT) for p in [ROOT / "configs", *ROOT.glob("configs/*/")]]
 CONFIGS = [p for p in CONFIGS if p.name != "__pycache__"]
@@ -65,8 +67,8 @@ setuptools.setup(
         "tpu": [f"jax[tpu]>=0.10.2,<0.11; {OLD}", f"jax[tpu]>=0.11.1; {NEW}"],
         "plan": ["libtpu"],
         "torch": ["torch>=2.4"],
-        "sweep": ["optuna"],
-        "test": ["nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
+        "sweep": SWEEP,
+        "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
         "parity": ["torch==2.13.0", "transformers>=5"],
     },
 )

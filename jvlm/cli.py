@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jvlm import __version__
 from jvlm.errors import UserError, did_you_mean
+from jvlm.sweep import command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -70,6 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
     evaluate.add_argument("--out", metavar="FILE.json", help="also write a report")
     _add_json(evaluate)
+
+    sweep = verb("sweep", command.run, "Try hyperparameters: train a config once per point.")
+    _add_config(sweep, required=False)
+    command.add_arguments(sweep)
+    _add_json(sweep)
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
     data.add_argument("action", choices=("prepare", "info", "preview"))

@@ -69,6 +69,25 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
       UserError: missing file, no `get_config`, unknown key, or a value of another type.
     """
     name, _, arg = spec.partition(":")
+    config = call(name, "get_config", arg)
+    for override in overrides:
+        _override(config, override)
+    check_keys(config, SECTIONS, where=name)
+    return config
+
+
+def call(name: str, function: str, *arguments: Any, hint: str = "") -> Any:
+    """What a function of a config file gives; a generator's items as a list.
+
+    Args:
+      name: of the file, as for `load`.
+      function: such as 'get_config'.
+      *arguments: handed to it.
+      hint: what else to do where the file lacks it.
+
+    Raises:
+      UserError: missing file or function, or whatever the file raises, in a line.
+    """
     path = _find(name)
     # Config files import configs.common; the folder above `configs/` makes that work anywhere.
     root = next((str(p.parent) for p in path.resolve().parents if p.name == "configs"), None)
@@ -76,17 +95,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
         sys.path.append(root)
     try:
         namespace = runpy.run_path(str(path))
-        if "get_config" not in namespace:
-            raise UserError(f"{path}: has no get_config(arg)")
-        config = namespace["get_config"](arg)
+        if function not in namespace:
+            raise UserError(f"{path}: has no {function}({'arg' if arguments else ''}){hint}")
+        value = namespace[function](*arguments)
+        return list(value) if inspect.isgenerator(value) else value
     except UserError:
         raise
     except Exception as error:  # A config is the user's code: whatever it raises is said in a line.
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    for override in overrides:
-        _override(config, override)
-    check_keys(config, SECTIONS, where=str(path))
-    return config
 
 
 def check_keys(section: Mapping, known: Sequence[str], *, where: str) -> None:

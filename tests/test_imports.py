@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "pretrained", "versions"},
+    "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))
 

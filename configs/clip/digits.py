@@ -123,3 +123,10 @@ def get_config(arg=""):
         c.model.embed_dim = 16
         common.shrink_for_test(c)
     return c
+
+
+def sweep():
+    """What `jvlm sweep --config=clip/digits --workdir=runs/sweep` tries."""
+    for lr in (1e-3, 2e-3, 4e-3):
+        for b2 in (0.95, 0.98):
+            yield {"optim.lr": lr, "optim.b2": b2}
