@@ -281,6 +281,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
+    for item in args.arguments:
+        if item.split("=")[0] in parser._option_string_actions:
+            parser.error(f"{item} comes after CONFIG, where options are those of jvlm train")
     below = f"--workdir={args.mount.rstrip('/')}/"
     if not any(item.startswith(below) for item in args.arguments):
         parser.error(f"needs {below}..., a folder on the volume that all hosts share")

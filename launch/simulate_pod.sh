@@ -37,8 +37,20 @@ is_count "$grace" || fail "--grace=$grace: needs seconds, a positive number"
 read_train_arguments "$@"
 train=(jvlm train --config="$config" --workdir="$workdir" "${arguments[@]}")
 
-free_port() {
-  python -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
+free_port() {  # The first of two in a row.
+  python -c '
+import socket
+for _ in range(100):
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("", 0))
+        port = one.getsockname()[1]
+        try:
+            two.bind(("", port + 1))
+        except (OSError, OverflowError):
+            continue
+        print(port)
+        break
+'
 }
 
 # Starts all processes and waits for them; puts the exit status of the run into $result.

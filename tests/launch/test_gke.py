@@ -130,5 +130,6 @@ def test_bad_arguments(stage):
     )
     stage.refuses(SCRIPT, "clip", *OPTIONS, "--volume=nfs", *RUN, says="'nfs'")
     stage.refuses(SCRIPT, "clip", *OPTIONS, "--env=A", *RUN, says="'A'")
+    stage.refuses(SCRIPT, "clip", *OPTIONS, *RUN, "--dry-run", says="comes after CONFIG")
     one = ("--topology=v5e:2x2", "--slices=2")
     stage.refuses(SCRIPT, "clip", *OPTIONS, *one, *RUN, says="several hosts")

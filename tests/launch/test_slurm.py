@@ -44,7 +44,7 @@ def test_job_tells_each_process_who_it_is(stage):
     (call,) = stage.calls("jvlm9")
     assert call["args"] == ["train", "--config=clip/digits", "--config.x=a b"]
     assert {k: v for k, v in call["env"].items() if k.startswith(("JVLM_", "JAX_LOCAL"))} == {
-        "JVLM_COORDINATOR": "gpu07:61444",  # 61440 + 4100 % 4096
+        "JVLM_COORDINATOR": "gpu07:61448",  # 61440 + 2 * (4100 % 2048)
         "JVLM_NUM_PROCESSES": "16",
         "JVLM_PROCESS_ID": "9",
         "JAX_LOCAL_DEVICE_IDS": "1",
