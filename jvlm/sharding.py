@@ -10,9 +10,11 @@ The mesh has three axes: `data` (replicas), `fsdp` (batch and parameters split a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -109,6 +111,28 @@ def tree_shardings(tree: Mapping, mesh: Mesh) -> dict:
     )
 
 
+def of_result(fn: Callable, tree: Any, shardings: Any, mesh: Mesh) -> Any:
+    """NamedSharding of every leaf of `fn(tree)`, as JAX's sharding in types derives it.
+
+    A leaf of zeros like a parameter lies as the parameter does; without one of its axes, as the
+    rest of it does; one that depends on no parameter is replicated.
+
+    Args:
+      fn: shape-only, such as the initialisation of an optimizer.
+      tree: shaped leaves.
+      shardings: of these.
+      mesh: of those.
+    """
+    explicit = mesh.abstract_mesh.update(axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
+    place = lambda leaf, at: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=NamedSharding(explicit, at.spec)
+    )
+    with jax.sharding.use_abstract_mesh(explicit):
+        result = jax.eval_shape(fn, jax.tree.map(place, tree, shardings))
+    spec = lambda leaf: PartitionSpec() if leaf.sharding is None else leaf.sharding.spec
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), result)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
@@ -192,6 +216,40 @@ def gather_weights(params: Mapping) -> Mapping:
         return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*whole))
 
     return paths.map_with_path(gather, params)
+
+
+def whole_layers(fn: Callable, path: str, x: jax.Array) -> jax.Array:
+    """`fn` of a parameter-shaped array, layer by layer: each layer whole on one device.
+
+    The layers of a stack are dealt out to all devices of the mesh in use (`jax.set_mesh`), so that
+    none holds a stack and none does another's work.
+
+    Args:
+      fn: works on each layer by itself; keeps the shape.
+      path: of the parameter.
+      x: shaped and laid out like it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return fn(x)
+    spec = partition_spec(path, x.shape, mesh)
+    stages = [spec, PartitionSpec()]
+    depth = len(x)
+    if paths.is_stacked(path):
+        # One mesh axis at a time goes from a weight's axis to the layers', in pieces of equal size:
+        # left to find the way by itself, or around padding, the compiler gathers the whole.
+        axes = ("fsdp", "tensor", "data")
+        stages = [
+            PartitionSpec(axes[:n] or None, *(None if s in axes[:n] else s for s in spec[1:]))
+            for n in range(len(axes) + 1)
+        ]
+        x = jnp.pad(x, [(0, -depth % mesh.size), *[(0, 0)] * (x.ndim - 1)])
+    for stage in stages:
+        x = jax.lax.with_sharding_constraint(x, stage)
+    y = fn(x)
+    for stage in reversed(stages):
+        y = jax.lax.with_sharding_constraint(y, stage)
+    return y[:depth]
 
 
 def splits_weights() -> bool:

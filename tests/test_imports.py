@@ -24,7 +24,7 @@ MAY_IMPORT = {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),
     },
     "state": {"paths", "precision"},
-    "optim": {"errors", "paths", "precision"},
+    "optim": {"errors", "config", "paths", "precision", "sharding"},
     "losses": set(),
     "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
