@@ -9,6 +9,7 @@ The mesh has three axes: `data` (replicas), `fsdp` (batch and parameters split a
 `tensor` (heads and mlp split). Parameters stay plain dicts; nothing is annotated in the models.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jvlm import paths
@@ -63,12 +65,16 @@ def make_mesh(
 ) -> Mesh:
     """Builds the device mesh.
 
+    Axes lie along the links of a TPU slice. Of several slices, which a network joins, `data` goes
+    across and the other axes stay inside. (Nodes of GPUs carry `fsdp` over their network too.)
+
     Args:
       data, fsdp, tensor: sizes of the three axes; one of them may be -1, 'what is left'.
       devices: default all.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or slices would share a
+        replica.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -84,7 +90,21 @@ def make_mesh(
             f"mesh {wanted} does not cover {len(devices)} device(s): set mesh.data=-1 or sizes "
             f"whose product is {len(devices)}"
         )
-    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
+    is_tpu = devices[0].platform == "tpu"
+    slices = len({getattr(d, "slice_index", 0) for d in devices}) if is_tpu else 1
+    if sizes["data"] % slices:
+        raise UserError(
+            f"mesh.data {sizes['data']} is not a multiple of {slices} slices: only data crosses the "
+            f"network between slices, so mesh.fsdp x mesh.tensor must divide the "
+            f"{len(devices) // slices} devices of one"
+        )
+    shape = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
+    # An axis may need part of a physical one: 2 x 8 on a 4 x 4 torus.
+    make = functools.partial(mesh_utils.create_device_mesh, shape)
+    if slices > 1:
+        make = functools.partial(mesh_utils.create_hybrid_device_mesh, shape, (slices, 1, 1))
+    grid = make(devices=devices, allow_split_physical_axes=True)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:

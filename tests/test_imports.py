@@ -37,7 +37,7 @@ MAY_IMPORT = {
         *("errors", "paths", "config", "precision", "sharding", "state", "optim", "models"),
         "objectives",
     },
-    "logs": {"paths", "sharding", "state"},
+    "logs": {"paths", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
