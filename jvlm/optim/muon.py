@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Muon (Jordan et al., kellerjordan.github.io/posts/muon): momentum with all singular values near 1.
+"""Muon (kellerjordan.github.io/posts/muon): momentum whose singular values are brought near 1.
 
 For the matrices of hidden layers. All else, that is embeddings, convolutions, projections into the
 shared space, norms, biases, positions and temperatures, follows AdamW.

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Update rules: from gradients to directions of about unit size, before decay and rate.
 
-    name       state, bytes per parameter (bfloat16)  what the options are
-    adamw      8 (6)     b1, b2, eps
-    lion       4 (2)     b1 of the update, b2 of the momentum
-    sgd        4 (2)     momentum; 0 keeps no state
-    adafactor  4 (2)     momentum, b2 the most that a second moment keeps, eps, clip_rms
-    muon       4 (2)     momentum of matrices; b1, b2, eps of AdamW for the rest
+    | name      | bytes per parameter of state, in bfloat16 | options                            |
+    | adamw     | 8, 6                                      | b1, b2, eps                        |
+    | lion      | 4, 2                                      | b1 (update), b2 (momentum)         |
+    | sgd       | 4, 2; 0 without momentum                  | momentum                           |
+    | adafactor | 4, 2                                      | momentum, b2 (cap), eps, clip_rms  |
+    | muon      | matrices 4, 2; the rest as adamw          | momentum; b1, b2, eps for the rest |
 
 With `optim.state_dtype="bfloat16"` first moments are stored so, as in big_vision, and computed in
 float32. Second moments stay float32: with b2 = 0.999 they move by a thousandth of themselves at
@@ -54,8 +54,8 @@ def adafactor(
     """Adafactor as big_vision trains with it (its optax.py; arXiv:2106.04560 section 3.4).
 
     A matrix's second moment is kept as its row and column means, over its two largest axes if both
-    have 32 entries. It keeps min(b2, 1 - t^-0.8) of itself at step t. Unlike T5's (arXiv:1804.04235)
-    it has momentum, is not multiplied by the size of the parameter, follows the schedule of
+    have 32 entries. It keeps min(b2, 1 - t^-0.8) of itself at step t. Unlike T5's
+    (arXiv:1804.04235) it has momentum, does not grow with the parameter, follows the schedule of
     `optim.lr`, and clips no update's RMS unless `clip_rms` says at which (T5: 1).
 
     Args:

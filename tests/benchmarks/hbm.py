@@ -5,9 +5,9 @@
     python tests/benchmarks/hbm.py [--batch=512] [--remat=full] [--query_chunk=128] [--way=gather]
         [--optimizer=adamw] [--state_dtype=float32]
 
-The whole step (`step.build_step`: forward, backward, optimizer, metrics) of SigLIP L/16 at 256 px with
-64 tokens, all fully sharded over a v5e 4x4 slice: parameters in float32, by default both of Adam's moments too, matmuls
-in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
+The whole step (`step.build_step`: forward, backward, optimizer, metrics) of SigLIP L/16 at 256 px
+with 64 tokens, all fully sharded over a v5e 4x4 slice: parameters in float32, by default both of
+Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
 
     arguments, temporaries   the compiler's `memory_analysis()`; their sum is the figure. Outputs
                              take the arguments' place, `kept` are those that do not
@@ -90,7 +90,7 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str, op
     needed *= batch_size / len(devices)
     return {
         "step": f"SigLIP L/16-{SIZE}, batch {batch_size}, {len(devices)} x {devices[0].device_kind}"
-        f", remat {remat}, query_chunk {query_chunk}, {way}, {optim['name']} {optim['state_dtype']}",
+        f", remat {remat}, query_chunk {query_chunk}, {way}, {' '.join(optim.values())}",
         "argument_bytes": arguments,
         "temporary_bytes": temporaries,
         "kept_output_bytes": kept,
