@@ -94,9 +94,8 @@ def make_mesh(
     slices = len({getattr(d, "slice_index", 0) for d in devices}) if is_tpu else 1
     if sizes["data"] % slices:
         raise UserError(
-            f"mesh.data {sizes['data']} is not a multiple of {slices} slices: only data goes across "
-            f"them, so mesh.fsdp x mesh.tensor must divide the {len(devices) // slices} devices of "
-            f"one"
+            f"mesh.data {sizes['data']} is not a multiple of {slices} slices: only data crosses "
+            f"them, mesh.fsdp x mesh.tensor must divide the {len(devices) // slices} devices of one"
         )
     shape = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
     # An axis may need part of a physical one: 2 x 8 on a 4 x 4 torus.

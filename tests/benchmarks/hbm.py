@@ -7,7 +7,8 @@
 
 The whole step (`step.build_step`: forward, backward, optimizer, metrics) of SigLIP L/16 at 256 px
 with 64 tokens, all fully sharded over a v5e 4x4 slice: parameters in float32, by default both of
-Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
+Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per
+chip:
 
     arguments, temporaries   the compiler's `memory_analysis()`; their sum is the figure. Outputs
                              take the arguments' place, `kept` are those that do not
