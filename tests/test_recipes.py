@@ -80,7 +80,6 @@ def test_running_statistics_survive_a_resume(tmp_path):
     """
     config = jvlm.load_config("clip/openai_rn50:test", ["steps=2", "checkpoint.every_steps=1"])
     config.optim.update(dict(name="adafactor", state_dtype="bfloat16", eps=None))
-    config.mesh.update(dict(data=2, fsdp=2, tensor=2))
     config.eval.evaluators = {}
     jvlm.train(config, tmp_path)
     first, whole = (paths.flatten(pretrained.load(tmp_path, step=s).params) for s in (1, 2))
