@@ -28,6 +28,7 @@ BATCH_AXES = ("data", "fsdp")
 
 AXIS_RULES: dict[str, tuple[str, ...]] = {
     "batch": BATCH_AXES,
+    "replica": ("data",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),

@@ -8,7 +8,7 @@ Sources and arguments as in siglip_b16.py. Published zero-shot ImageNet: 80.5 % 
 docs/openclip_results.csv).
 
 Mesh: parameters and Adafactor's state, 3.9 GB, are sharded over all devices, and activations are
-recomputed: 1.98 GiB a chip at 512 pairs on a v5e 4x4 slice (tests/benchmarks/hbm.py).
+recomputed: 1.69 GiB a chip at 512 pairs on a v5e 4x4 slice (tests/benchmarks/hbm.py).
 """
 
 from configs import common, contrastive

@@ -34,6 +34,7 @@ OBJECTIVES = {
     "features": dict(DISTILLATION, distill="features"),
     "logits": dict(DISTILLATION, distill="logits"),
 }
+REMAT = {"groups": "full", "sigmoid": "dots", "features": "dots", "logits": "full"}
 
 
 @functools.cache
@@ -51,6 +52,8 @@ def step(name: str, mesh_name: str | None):
     c.model = MODEL
     c.objective = {"name": "contrastive", **OBJECTIVES[name]}
     c.data.batch_size = ROWS
+    if mesh_name:  # As little may change by what is computed again.
+        c.compute.remat = REMAT.get(name, "none")
     # Adam's first update is g / (|g| + eps): an eps well above rounding keeps gradients that are
     # zero but for it (of key biases) from updates as large as the rate.
     c.optim.update(dict(lr=0.1, b1=B1, eps=1e-2, schedule="constant"))
