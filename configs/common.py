@@ -44,9 +44,13 @@ def base() -> ConfigDict:
         dict(
             name="adamw",
             lr=0.0,
-            b1=0.9,
-            b2=0.999,
-            eps=1e-8,
+            state_dtype="float32",
+            # Of the optimizer, jvlm/optim/rules.py; None is its own default.
+            b1=None,
+            b2=None,
+            eps=None,
+            momentum=None,
+            clip_rms=None,
             weight_decay=((".*", 0.0),),
             lr_scale=((".*", 1.0),),
             clip_norm=None,

@@ -72,8 +72,9 @@ def siglip(arg: ConfigDict, variant: str, *, size: int) -> ConfigDict:
     c.tokenizer = dict(kind="sentencepiece", path=arg.vocab, max_len=64, clean="siglip")
     pairs(c, arg, size=size, batch_size=32_768, augment=squash, prepare=squash)
     c.objective = dict(name="contrastive", kind="sigmoid", way="chunked", max_scale=None)
-    c.optim.update(dict(lr=1e-3, b2=0.95, warmup_steps=36_621))
-    c.optim.weight_decay = ((".*kernel", 1e-4), (".*", 0.0))
+    c.optim.update(dict(name="adafactor", state_dtype="bfloat16", lr=1e-3, b2=0.95))
+    c.optim.update(dict(clip_norm=1.0, warmup_steps=36_621))
+    c.optim.weight_decay = ((".*kernel", 0.1), (".*", 0.0))
     return c
 
 

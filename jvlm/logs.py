@@ -6,15 +6,17 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import jax
 import tqdm
+from jax.sharding import Mesh
 
 from jvlm import paths
 from jvlm.meter import Meter
-from jvlm.sharding import partition_spec
-from jvlm.state import split
+from jvlm.state import TrainState, merge, split
 
 
 class Log:
@@ -122,30 +124,73 @@ def _cut(path: Path, step: int) -> None:
     part.replace(path)
 
 
-def parameter_table(params: Mapping, table: Mapping[str, Mapping[str, Any]], mesh: Any) -> str:
-    """One line per parameter: path, shape, trainable, decay, learning-rate factor, sharding.
+def parameter_table(state: TrainState, table: Mapping[str, Mapping[str, Any]], mesh: Mesh) -> str:
+    """What is stored where: a line per parameter, and what a device holds in all.
+
+    Path, shape, dtype, trainable, decay, learning-rate factor, sharding, and the optimizer's slots:
+    name and dtype, with shape and sharding where they are not the parameter's.
 
     Args:
-      params: nested dict of shaped leaves.
+      state: abstract training state with shardings, from `step.build_step`.
       table: 'trainable', 'decay', 'lr' -> path -> resolved value, from `optim.make_optimizer`.
       mesh: the device mesh.
     """
-    rows = [("parameter", "shape", "trainable", "decay", "lr", "sharding")]
-    for path, leaf in paths.flatten(params).items():
-        spec = partition_spec(path, leaf.shape, mesh)
-        values = [_short(table[column][path]) for column in ("trainable", "decay", "lr")]
-        rows.append((path, "x".join(map(str, leaf.shape)) or "scalar", *values, _short_spec(spec)))
+    params = merge(state.params, state.statistics, state.frozen)
+    slots = _slots(state.opt_state)
+    columns = ("trainable", "decay", "lr")
+    rows = [("parameter", "shape", "dtype", *columns, "sharding", "optimizer")]
+    for path, leaf in sorted(paths.flatten(params).items()):
+        values = [_short(table[column][path]) for column in columns]
+        own = [_slot(name, slot, leaf) for name, slot in slots.get(path, ())]
+        place = _short_spec(leaf.sharding.spec)
+        rows.append((path, _short_shape(leaf), leaf.dtype.name, *values, place, ", ".join(own)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     trained = paths.count(split(params, table["trainable"])[0])
     lines.append(f"{paths.count(params):,} parameters, {trained:,} in trainable leaves")
+    parts = {
+        "parameters": params,
+        "optimizer": state.opt_state,
+        "averages": state.ema,
+        "objective": state.extra,
+    }
+    sizes = ", ".join(f"{name} {_device_bytes(part):,}" for name, part in parts.items() if part)
+    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    lines.append(f"bytes per device of {axes}: {sizes}")
     return "\n".join(lines) + "\n"
+
+
+def _slots(opt_state: Any) -> dict[str, list[tuple[str, Any]]]:
+    """path of a parameter -> (field of the optimizer's state, leaf), without its placeholders."""
+    slots: dict[str, list] = {}
+    for keys, leaf in jax.tree.leaves_with_path(opt_state):
+        last = max(i for i, key in enumerate(keys) if isinstance(key, jax.tree_util.GetAttrKey))
+        path = "/".join(str(key.key) for key in keys[last + 1 :])
+        if path and leaf.shape != (1,):
+            slots.setdefault(path, []).append((keys[last].name, leaf))
+    return slots
+
+
+def _slot(name: str, slot: Any, param: Any) -> str:
+    text = f"{name} {slot.dtype.name}"
+    if slot.shape == param.shape and slot.sharding == param.sharding:
+        return text
+    return f"{text} {_short_shape(slot)} ({_short_spec(slot.sharding.spec)})"
+
+
+def _device_bytes(tree: Any) -> int:
+    leaves = jax.tree.leaves(tree)
+    return sum(prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return "per layer " + ",".join(_short(v) for v in value)
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:g}"
+
+
+def _short_shape(leaf: Any) -> str:
+    return "x".join(map(str, leaf.shape)) or "scalar"
 
 
 def _short_spec(spec: Any) -> str:

@@ -9,11 +9,15 @@ The mesh has three axes: `data` (replicas), `fsdp` (batch and parameters split a
 `tensor` (heads and mlp split). Parameters stay plain dicts; nothing is annotated in the models.
 """
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jvlm import paths
@@ -24,6 +28,7 @@ BATCH_AXES = ("data", "fsdp")
 
 AXIS_RULES: dict[str, tuple[str, ...]] = {
     "batch": BATCH_AXES,
+    "replica": ("data",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
@@ -61,12 +66,16 @@ def make_mesh(
 ) -> Mesh:
     """Builds the device mesh.
 
+    Axes lie along the links of a TPU slice. Of several slices, which a network joins, `data` goes
+    across and the other axes stay inside. (Nodes of GPUs carry `fsdp` over their network too.)
+
     Args:
       data, fsdp, tensor: sizes of the three axes; one of them may be -1, 'what is left'.
       devices: default all.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or slices would share a
+        replica.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -82,7 +91,20 @@ def make_mesh(
             f"mesh {wanted} does not cover {len(devices)} device(s): set mesh.data=-1 or sizes "
             f"whose product is {len(devices)}"
         )
-    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
+    is_tpu = devices[0].platform == "tpu"
+    slices = len({getattr(d, "slice_index", 0) for d in devices}) if is_tpu else 1
+    if sizes["data"] % slices:
+        raise UserError(
+            f"mesh.data {sizes['data']} is not a multiple of {slices} slices: only data crosses "
+            f"them, mesh.fsdp x mesh.tensor must divide the {len(devices) // slices} devices of one"
+        )
+    shape = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
+    # An axis may need part of a physical one: 2 x 8 on a 4 x 4 torus.
+    make = functools.partial(mesh_utils.create_device_mesh, shape)
+    if slices > 1:
+        make = functools.partial(mesh_utils.create_hybrid_device_mesh, shape, (slices, 1, 1))
+    grid = make(devices=devices, allow_split_physical_axes=True)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
@@ -107,6 +129,28 @@ def tree_shardings(tree: Mapping, mesh: Mesh) -> dict:
     return paths.map_with_path(
         lambda path, leaf: NamedSharding(mesh, partition_spec(path, leaf.shape, mesh)), tree
     )
+
+
+def of_result(fn: Callable, tree: Any, shardings: Any, mesh: Mesh) -> Any:
+    """NamedSharding of every leaf of `fn(tree)`, as JAX's sharding in types derives it.
+
+    A leaf of zeros like a parameter lies as the parameter does; without one of its axes, as the
+    rest of it does; one that depends on no parameter is replicated.
+
+    Args:
+      fn: shape-only, such as the initialisation of an optimizer.
+      tree: shaped leaves.
+      shardings: of these.
+      mesh: of those.
+    """
+    explicit = mesh.abstract_mesh.update(axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
+    place = lambda leaf, at: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=NamedSharding(explicit, at.spec)
+    )
+    with jax.sharding.use_abstract_mesh(explicit):
+        result = jax.eval_shape(fn, jax.tree.map(place, tree, shardings))
+    spec = lambda leaf: PartitionSpec() if leaf.sharding is None else leaf.sharding.spec
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), result)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -192,6 +236,40 @@ def gather_weights(params: Mapping) -> Mapping:
         return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*whole))
 
     return paths.map_with_path(gather, params)
+
+
+def whole_layers(fn: Callable, path: str, x: jax.Array) -> jax.Array:
+    """`fn` of a parameter-shaped array, layer by layer: each layer whole on one device.
+
+    The layers of a stack are dealt out to all devices of the mesh in use (`jax.set_mesh`), so that
+    none holds a stack and none does another's work.
+
+    Args:
+      fn: works on each layer by itself; keeps the shape.
+      path: of the parameter.
+      x: shaped and laid out like it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return fn(x)
+    spec = partition_spec(path, x.shape, mesh)
+    stages = [spec, PartitionSpec()]
+    depth = len(x)
+    if paths.is_stacked(path):
+        # One mesh axis at a time goes from a weight's axis to the layers', in pieces of equal size:
+        # left to find the way by itself, or around padding, the compiler gathers the whole.
+        axes = ("fsdp", "tensor", "data")
+        stages = [
+            PartitionSpec(axes[:n] or None, *(None if s in axes[:n] else s for s in spec[1:]))
+            for n in range(len(axes) + 1)
+        ]
+        x = jnp.pad(x, [(0, -depth % mesh.size), *[(0, 0)] * (x.ndim - 1)])
+    for stage in stages:
+        x = jax.lax.with_sharding_constraint(x, stage)
+    y = fn(x)
+    for stage in reversed(stages):
+        y = jax.lax.with_sharding_constraint(y, stage)
+    return y[:depth]
 
 
 def splits_weights() -> bool:

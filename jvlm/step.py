@@ -210,12 +210,6 @@ def state_shardings(abstract: TrainState, tx: Any, mesh: jax.sharding.Mesh) -> T
         teacher=None if abstract.teacher is None else by_table(abstract.teacher),
         ema=None if abstract.ema is None else params,
         extra=jax.tree.map(lambda _: everywhere, abstract.extra),
-        opt_state=optax.tree_map_params(
-            tx,
-            lambda _, place: place,
-            abstract.opt_state,
-            params,
-            transform_non_params=lambda _: everywhere,
-        ),
+        opt_state=sharding.of_result(tx.init, abstract.params, params, mesh),
         rng=everywhere,
     )

@@ -164,7 +164,7 @@ def _train(
     )
     closing.callback(log.close)
     if is_writer:
-        table = parameter_table(training.shapes, training.optimizer.table, mesh)
+        table = parameter_table(training.state, training.optimizer.table, mesh)
         (workdir / "parameters.txt").write_text(table)
     log.say(f"{paths.count(training.shapes):,} parameters; {workdir}/parameters.txt lists them")
     log.say(meter.describe())

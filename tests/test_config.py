@@ -23,11 +23,11 @@ MESH = dict(data=2, fsdp=2, tensor=2)
 
 @pytest.mark.parametrize("path", RECIPES)
 def test_every_recipe_builds_and_matches_its_golden_table(path):
-    """Path, shape, trainable, decay, rate, sharding on a 2x2x2 mesh. UPDATE_GOLDEN=1 rewrites."""
+    """What is stored where on a 2x2x2 mesh. UPDATE_GOLDEN=1 rewrites."""
     c = config_lib.load(path)
     mesh = sharding.make_mesh(**MESH)
     training = build_step(c, mesh)
-    text = parameter_table(training.shapes, training.optimizer.table, mesh)
+    text = parameter_table(training.state, training.optimizer.table, mesh)
     golden = ROOT / "tests/golden" / path.replace("/", "_").replace(".py", ".txt")
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)

@@ -24,7 +24,7 @@ MAY_IMPORT = {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),
     },
     "state": {"paths", "precision"},
-    "optim": {"errors", "paths", "precision"},
+    "optim": {"errors", "config", "paths", "precision", "sharding"},
     "losses": set(),
     "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "chips": set(),
     "flops": {"layers", "objectives", "sharding", "state", "step"},
     "meter": {"chips"},
-    "logs": {"meter", "paths", "sharding", "state"},
+    "logs": {"meter", "paths", "state"},
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),

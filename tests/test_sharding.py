@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sharding tables."""
 
+import dataclasses
 import re
 
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jvlm import paths, sharding
@@ -50,6 +52,47 @@ def test_bad_meshes(sizes, message):
 
 def test_free_axis():
     assert dict(sharding.make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A device of a TPU v5e slice, as far as a mesh asks."""
+
+    id: int
+    slice_index: int
+    coords: tuple[int, int, int]
+    core_on_chip: int = 0
+    process_index: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+
+
+def chips(slices: int, side: int = 4) -> list[Chip]:
+    places = [(s, x, y) for s in range(slices) for y in range(side) for x in range(side)]
+    return [Chip(i, s, (x, y, 0)) for i, (s, x, y) in enumerate(places)]
+
+
+@pytest.mark.parametrize("sizes", [(-1, 1, 1), (4, 4, 2), (2, -1, 1)])
+def test_only_data_crosses_slices(sizes):
+    mesh = sharding.make_mesh(*sizes, devices=chips(2))
+    of_row = [{chip.slice_index for chip in row.flat} for row in mesh.devices]
+    half = len(of_row) // 2
+    assert of_row == [{0}] * half + [{1}] * half
+    assert mesh.axis_types == (AxisType.Auto,) * 3
+
+
+def test_a_replica_in_two_slices_is_refused():
+    with pytest.raises(UserError, match="mesh.data 1 is not a multiple of 2 slices.*the 16 dev"):
+        sharding.make_mesh(1, -1, 1, devices=chips(2))
+
+
+def test_tensor_lies_along_links():
+    """Neighbours of the mesh are neighbours on the torus, where an axis needs part of one too."""
+    for sizes in ((4, 2, 2), (1, 8, 2), (2, 1, 8)):
+        mesh = sharding.make_mesh(*sizes, devices=chips(1))
+        for a, b in zip(mesh.devices[..., 0].flat, mesh.devices[..., 1].flat):
+            steps = [abs(m - n) for m, n in zip(a.coords, b.coords)]
+            assert sum(min(step, 4 - step) for step in steps) == 1
 
 
 def test_every_row_is_used_by_some_model():

@@ -8,7 +8,8 @@ r"""LiT: a text tower learns to read a locked image tower.
 LiT-B16B_2 (arXiv:2111.07991; google-research/big_vision README_lit.md): a BERT-base of 16 tokens,
 projected to the image tower's width, no projection of images, 60,000 steps; initial temperature 10,
 rate 1e-3, decay 0.01 on kernels, 3 % warm-up, clipping at 1, Adam, flips, bias -2.71 with the
-sigmoid (its siglip_lit_coco.py). Batch 16,384, the paper's 983 million pairs, by memory of it.
+sigmoid (its siglip_lit_coco.py). big_vision multiplies decay by the schedule alone, jvlm as torch
+by the rate too, so it is 10 here. Batch 16,384, the paper's 983 million pairs, by memory of it.
 
 Published: 73.9 % zero-shot ImageNet, with an image tower trained on ImageNet-21k and a text tower
 that starts as BERT, on CC12M and YFCC-100M. jvlm reads neither of those two files; here the tower
@@ -58,5 +59,5 @@ def get_config(arg=""):
     contrastive.pairs(c, arg, size=224, batch_size=16_384, augment=augment, prepare=prepare)
     c.objective = dict(name="contrastive", kind=arg.kind, way="chunked", max_scale=None)
     c.optim.update(dict(lr=1e-3, clip_norm=1.0, warmup_steps=1_800))
-    c.optim.weight_decay = ((".*kernel", 0.01), (".*", 0.0))
+    c.optim.weight_decay = ((".*kernel", 10.0), (".*", 0.0))
     return contrastive.shrink(c) if arg.test else c

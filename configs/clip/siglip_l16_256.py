@@ -7,8 +7,8 @@ r"""SigLIP L/16 at 256 px (0.65 B parameters) on WebLI, as Google trained it.
 Sources and arguments as in siglip_b16.py. Published zero-shot ImageNet: 80.5 % (open_clip
 docs/openclip_results.csv).
 
-Mesh: parameters and Adam's moments, 7.8 GB, are sharded over all devices, and activations are
-recomputed: 1.98 GiB a chip at 512 pairs on a v5e 4x4 slice (tests/benchmarks/hbm.py).
+Mesh: parameters and Adafactor's state, 3.9 GB, are sharded over all devices, and activations are
+recomputed: 1.69 GiB a chip at 512 pairs on a v5e 4x4 slice (tests/benchmarks/hbm.py).
 """
 
 from configs import common, contrastive

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvlm.precision import read_weight
+from jvlm.sharding import constrain
 
 
 class PatchEmbed(nn.Module):
@@ -151,7 +152,11 @@ class TokenEmbed(nn.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """ids int32[B, T] -> dtype[B, T, D]."""
-        return jnp.take(self.table, ids, axis=0, mode="clip").astype(self.dtype)
+        # The table stays in pieces: each device looks its columns up for the rows of its replica,
+        # and what crosses devices are the vectors. Unsaid, it may be the rows of the global batch.
+        x = jnp.take(self.table, constrain(ids, "replica", None), axis=0, mode="clip")
+        x = constrain(x.astype(self.dtype), "replica", None, "embed")
+        return constrain(x, "batch", None, None)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x [B, T, D] -> logits float32[B, T, V] (tied output layer)."""

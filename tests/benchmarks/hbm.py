@@ -3,10 +3,12 @@
 """What a training step needs of a chip's memory, compiled for a TPU slice that is not there.
 
     python tests/benchmarks/hbm.py [--batch=512] [--remat=full] [--query_chunk=128] [--way=gather]
+        [--optimizer=adamw] [--state_dtype=float32]
 
-The whole step (`step.build_step`: forward, backward, AdamW, metrics) of SigLIP L/16 at 256 px with
-64 tokens, all fully sharded over a v5e 4x4 slice: parameters and both moments in float32, matmuls
-in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
+The whole step (`step.build_step`: forward, backward, optimizer, metrics) of SigLIP L/16 at 256 px
+with 64 tokens, all fully sharded over a v5e 4x4 slice: parameters in float32, by default both of
+Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per
+chip:
 
     arguments, temporaries   the compiler's `memory_analysis()`; their sum is the figure. Outputs
                              take the arguments' place, `kept` are those that do not
@@ -37,14 +39,18 @@ def main() -> None:
     parser.add_argument("--remat", default="full")
     parser.add_argument("--query_chunk", type=int, default=128)
     parser.add_argument("--way", default="gather")
+    parser.add_argument("--optimizer", default="adamw")
+    parser.add_argument("--state_dtype", default="float32")
     parser.add_argument("--none", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
     devices = slice_devices("tpu")
-    result = measure(devices, args.batch, args.remat, args.query_chunk, args.way)
+    optim = dict(name=args.optimizer, state_dtype=args.state_dtype)
+    options = (args.query_chunk, args.way, optim)
+    result = measure(devices, args.batch, args.remat, *options)
     if args.none:
-        none = measure(devices, args.batch // 4, "none", args.query_chunk, args.way)
+        none = measure(devices, args.batch // 4, "none", *options)
         result["flops_without_remat"] = 4 * none["flops"]
         result["ratio_to_step_without_remat"] = result["flops"] / (4 * none["flops"])
     if args.json:
@@ -60,7 +66,7 @@ def main() -> None:
         print(f"{key:28} {value}")
 
 
-def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) -> dict:
+def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str, optim: dict) -> dict:
     """Compiles the step and reads it."""
     import jax
 
@@ -68,7 +74,7 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) ->
     from jvlm.step import build_step
 
     mesh = sharding.make_mesh(data=1, fsdp=len(devices), devices=devices)
-    training = build_step(make_config(batch_size, remat, query_chunk, way), mesh)
+    training = build_step(make_config(batch_size, remat, query_chunk, way, optim), mesh)
     rows = sharding.batch_sharding(mesh)
     length = training.model.cfg.text.max_len
     batch = {
@@ -85,7 +91,7 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) ->
     needed *= batch_size / len(devices)
     return {
         "step": f"SigLIP L/16-{SIZE}, batch {batch_size}, {len(devices)} x {devices[0].device_kind}"
-        f", remat {remat}, query_chunk {query_chunk}, {way}",
+        f", remat {remat}, query_chunk {query_chunk}, {way}, {' '.join(optim.values())}",
         "argument_bytes": arguments,
         "temporary_bytes": temporaries,
         "kept_output_bytes": kept,
@@ -98,7 +104,7 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) ->
     }
 
 
-def make_config(batch_size: int, remat: str, query_chunk: int, way: str):
+def make_config(batch_size: int, remat: str, query_chunk: int, way: str, optim: dict):
     from configs import common
 
     c = common.base()
@@ -107,7 +113,7 @@ def make_config(batch_size: int, remat: str, query_chunk: int, way: str):
     c.objective = dict(name="contrastive", kind="sigmoid", way=way, max_scale=None)
     c.compute.update(dict(dtype="bfloat16", remat=remat, query_chunk=query_chunk))
     c.data.batch_size = batch_size
-    c.optim.update(dict(lr=1e-3, b2=0.95))
+    c.optim.update(dict(optim, lr=1e-3, b2=0.95))
     c.optim.weight_decay = ((".*(kernel|embedding|pos)", 1e-4), (".*", 0.0))
     return c
 

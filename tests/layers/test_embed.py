@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jvlm import sharding
 from jvlm.layers import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
 
 DIMS = ("NHWC", "HWIO", "NHWC")
@@ -61,3 +62,23 @@ def test_resized_positions_keep_the_class_token(rng):
     assert resize_positions(table, (4, 4), (4, 4), antialias=True) is table
     with pytest.raises(ValueError, match="fewer"):
         resize_positions(table, (5, 5), (6, 6), antialias=True)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (2, 4, 1), (1, 8, 1)])
+def test_token_lookup_moves_vectors_and_no_more(sizes):
+    """Neither the table nor the vectors of the global batch are whole anywhere, backward too."""
+    mesh = sharding.make_mesh(*sizes)
+    embed, shape = TokenEmbed(80, 32), (80, 32)
+    place = jax.NamedSharding(mesh, sharding.partition_spec("text/token/embedding", shape, mesh))
+    rows = sharding.batch_sharding(mesh)
+
+    def gradient(table, ids):
+        look_up = lambda table: embed.apply({"params": {"embedding": table}}, ids)
+        return jax.grad(lambda table: jnp.square(look_up(table)).sum())(table)
+
+    with jax.set_mesh(mesh):
+        table = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
+        ids = jax.ShapeDtypeStruct((16, 6), jnp.int32, sharding=rows)
+        text = jax.jit(gradient, out_shardings=place).lower(table, ids).compile().as_text()
+    assert "f32[16,6" not in text and "f32[80,32]" not in text
+    assert "all-to-all" in text

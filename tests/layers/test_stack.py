@@ -23,6 +23,7 @@ from jvlm.layers import (
     masks,
     unstack,
 )
+from jvlm.layers.stack import REMAT_POLICIES
 from jvlm.precision import Compute
 
 CFG = BlockConfig(16, 2, 32, "gelu", 1e-5, memory_width=12, gated=True, dropout=0.5)
@@ -72,7 +73,7 @@ def test_scan_equals_loop(params, inputs):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", REMAT_POLICIES)
 @pytest.mark.parametrize("unroll", [1, 3])
 def test_remat_and_unroll_change_nothing(params, inputs, remat, unroll):
     x, ctx = inputs

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a config's `optim` section to one optax transformation."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,43 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jvlm import config as config_lib
 from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
+from jvlm.optim.rules import RULES
+from jvlm.optim.schedules import make_schedule
 from jvlm.precision import is_statistic
 
-OPTIMIZERS = {
-    "adamw": lambda b1, b2, eps: optax.scale_by_adam(b1, b2, eps),
-    "lion": lambda b1, b2, eps: optax.scale_by_lion(b1, b2),
-    "sgd": lambda b1, b2, eps: optax.trace(b1) if b1 else optax.identity(),
-}
+STATE_DTYPES = ("float32", "bfloat16")
 
-SCHEDULES = {
-    "cosine": lambda share: 0.5 * (1 + jnp.cos(math.pi * share)),
-    "linear": lambda share: 1 - share,
-    "constant": lambda share: jnp.ones_like(share),
-}
-
-
-def make_schedule(
-    lr: float, steps: int, warmup_steps: int = 0, schedule: str = "cosine", end_lr: float = 0.0
-):
-    """Learning rate by step: linear warm-up to `lr`, then towards `end_lr` at `steps`.
-
-    The first step already has 1/warmup_steps of the rate (not zero), as in open_clip's
-    scheduler.py.
-    """
-    if schedule not in SCHEDULES:
-        hint = did_you_mean(schedule, SCHEDULES)
-        raise UserError(f"optim.schedule {schedule!r} is unknown.{hint}")
-    if warmup_steps > steps:
-        raise UserError(f"optim.warmup_steps {warmup_steps} exceeds steps {steps}")
-
-    def rate(step):
-        share = jnp.clip((step - warmup_steps) / max(1, steps - warmup_steps), 0, 1)
-        decayed = end_lr + (lr - end_lr) * SCHEDULES[schedule](share)
-        return jnp.where(step < warmup_steps, lr * (step + 1) / max(1, warmup_steps), decayed)
-
-    return rate
+__all__ = ["Optimizer", "RULES", "make_optimizer", "make_schedule"]
 
 
 class Optimizer(NamedTuple):
@@ -74,9 +46,12 @@ def make_optimizer(
     steps: int,
     lr: float,
     name: str = "adamw",
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    state_dtype: str = "float32",
+    b1: float | None = None,
+    b2: float | None = None,
+    eps: float | None = None,
+    momentum: float | None = None,
+    clip_rms: float | None = None,
     weight_decay: Sequence[tuple[str, float]] = ((".*", 0.0),),
     lr_scale: Sequence[tuple[str, float]] = ((".*", 1.0),),
     clip_norm: float | None = None,
@@ -93,16 +68,26 @@ def make_optimizer(
         running statistics excepted.
       steps: length of the run.
       lr: peak learning rate.
-      name: a key of `OPTIMIZERS`.
-      b1, b2, eps: its coefficients; Lion has no eps, SGD only b1, its momentum.
+      name: a key of `RULES`.
+      state_dtype: of first moments; see `optim.rules`.
+      b1, b2, eps, momentum, clip_rms: of the rule; None is its own default. What it does not read
+        is refused.
       weight_decay: rule list; decoupled, multiplied by the current learning rate as in torch.
       lr_scale: rule list of factors on the learning rate.
       clip_norm: largest global gradient norm.
       warmup_steps, schedule, end_lr: see `make_schedule`.
       accumulate: micro-batches whose gradients are averaged.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"optim.name {name!r} is unknown.{did_you_mean(name, OPTIMIZERS)}")
+    if name not in RULES:
+        raise UserError(f"optim.name {name!r} is unknown.{did_you_mean(name, RULES)}")
+    if state_dtype not in STATE_DTYPES:
+        hint = did_you_mean(str(state_dtype), STATE_DTYPES)
+        raise UserError(f"optim.state_dtype {state_dtype!r} is unknown.{hint}")
+    options = dict(b1=b1, b2=b2, eps=eps, momentum=momentum, clip_rms=clip_rms)
+    options = {key: value for key, value in options.items() if value is not None}
+    for key, value in options.items():
+        if not isinstance(value, int | float):
+            raise UserError(f"optim.{key} {value!r}: a number, or None for the optimizer's own")
     rate = make_schedule(lr, steps, warmup_steps, schedule, end_lr)
     decay = paths.resolve(weight_decay, params, what="optim.weight_decay")
     scale = paths.resolve(lr_scale, params, what="optim.lr_scale")
@@ -114,6 +99,10 @@ def make_optimizer(
     if not trained:
         raise UserError("trainable: nothing is trained")
 
+    rule = config_lib.construct(
+        *(RULES[name], options), where=f"optim.name={name!r}", params=trained, dtype=state_dtype
+    )
+
     def per_leaf(values):
         return paths.unflatten({p: paths.per_leaf(values[p], leaf) for p, leaf in trained.items()})
 
@@ -123,7 +112,7 @@ def make_optimizer(
     masked = per_leaf({p: _times(scale[p], trainable[p]) for p in trained})
     chain = [
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        OPTIMIZERS[name](b1, b2, eps),
+        rule,
         _add_decay(per_leaf(decay)),
         optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, masked)),
         optax.scale_by_learning_rate(rate),

@@ -44,7 +44,7 @@ def test_rates_and_frozen_layers_by_range():
         trainable=(("vision/blocks/.*[0:1]", False), (".*", True)),
         lr_scale=(("vision/.*[2:]", 2.0), ("vision/.*", 1.0), (".*", 0.5)),
         name="sgd",
-        b1=0.0,
+        momentum=0.0,
     )
     got = one_step(optimizer.tx, ones)
     np.testing.assert_allclose(got["vision/blocks/kernel"][:, 0], [1.0, 0.9, 0.8], rtol=1e-6)
@@ -58,7 +58,7 @@ def test_rates_and_frozen_layers_by_range():
 def test_clipping_is_global():
     grads = paths.unflatten({k: np.full_like(v, 3.0) for k, v in FLAT.items()})
     norm = 3 * np.sqrt(sum(v.size for v in FLAT.values()))
-    tx = build(name="sgd", b1=0.0, clip_norm=1.0).tx
+    tx = build(name="sgd", momentum=0.0, clip_norm=1.0).tx
     np.testing.assert_allclose(one_step(tx, grads)["head/bias"], 1 - 0.1 * 3 / norm, rtol=1e-5)
 
 
