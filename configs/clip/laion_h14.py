@@ -1,0 +1,18 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""CLIP ViT-H/14 (0.99 B parameters) on LAION-2B, as open_clip trained it.
+
+jvlm train --config=configs/clip/laion_h14.py:data=laion2b --workdir=gs://...
+"""
+
+from configs import common, contrastive
+
+
+def get_config(arg=""):
+    arg = common.parse_arg(arg, data="laion2b", vocab="bpe_simple_vocab_16e6.txt.gz")
+    augment = contrastive.random_part
+    c = contrastive.clip(arg, "ViT-H/14", batch_size=79_104, augment=augment)
+    c.steps = 404_530  # 32 billion pairs.
+    c.compute.remat = "full"
+    c.optim.update(dict(lr=5e-4, b2=0.98, eps=1e-6, warmup_steps=2_000))
+    return contrastive.shrink(c) if arg.test else c
