@@ -103,9 +103,12 @@ class Program:
         for name, instructions in self.computations.items():
             if not self.runs[name] or _is_continuation(name, instructions):
                 continue
+            # So libtpu calls an all-reduce of which each device keeps a piece.
+            is_scatter = name.startswith("all-reduce-scatter")
             for item in instructions.values():
                 kind = item.opcode.removesuffix("-start")
                 if kind in COLLECTIVES:
+                    kind = "reduce-scatter" if is_scatter and kind == "all-reduce" else kind
                     given = sum(_bytes(instructions[operand].shape) for operand in item.operands)
                     counts[kind] += self.runs[name]
                     sent[kind] += self.runs[name] * _sent(kind, given, self._group_size(item))

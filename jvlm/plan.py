@@ -111,11 +111,7 @@ class Plan:
         config = self.config if config is None else config
         teacher_model, teacher = self._teacher()
         training = build_step(config, self.mesh, teacher_model=teacher_model)
-        rows = sharding.batch_sharding(self.mesh)
-        batch = {
-            key: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows)
-            for key, x in batch_shapes(config, training.model).items()
-        }
+        batch = batch_shapes(config, training.model, self.mesh)
         arguments = (training.state, batch, teacher)
         with jax.set_mesh(self.mesh):
             lowered = training.step.lower(*arguments)

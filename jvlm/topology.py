@@ -52,7 +52,7 @@ def get_topology(name: str) -> Topology:
         return Topology(name, "cpu", None, _cpus(name, int(found[1])), True)
     if found := re.fullmatch(r"gpu:([\w-]+):([1-9]\d*)", name):
         return _gpus(name, found[1], int(found[2]))
-    if found := re.fullmatch(r"(?:([1-9]\d*)x)?(\w+):([\dx]+)", name):
+    if found := re.fullmatch(r"(?:([1-9]\d*)x)?((?:v|tpu)\w+):([\dx]+)", name):
         return _tpus(name, int(found[1] or 1), found[2], found[3])
     raise UserError(f"--topology {name!r}: give a slice or a machine, such as {EXAMPLES}")
 

@@ -6,7 +6,7 @@
 
 The whole step (`step.build_step`: forward, backward, AdamW, metrics) of SigLIP L/16 at 256 px with
 64 tokens, all fully sharded over a v5e 4x4 slice: parameters and both moments in float32, matmuls
-in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per chip:
+in bfloat16, images uint8. Needs `pip install 'jvlm[plan]'` and no TPU. Per chip:
 
     arguments, temporaries   the compiler's `memory_analysis()`; their sum is the figure. Outputs
                              take the arguments' place, `kept` are those that do not
@@ -26,8 +26,6 @@ import argparse
 import json
 import re
 
-from aot import Program, slice_devices
-
 SIZE, GIB = 256, 2**30
 
 
@@ -41,7 +39,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    devices = slice_devices("tpu")
+    from jvlm.topology import get_topology
+
+    devices = get_topology("v5e:4x4").devices
     result = measure(devices, args.batch, args.remat, args.query_chunk, args.way)
     if args.none:
         none = measure(devices, args.batch // 4, "none", args.query_chunk, args.way)
@@ -65,16 +65,13 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str) ->
     import jax
 
     from jvlm import paths, sharding
-    from jvlm.step import build_step
+    from jvlm.hlo import Program
+    from jvlm.step import batch_shapes, build_step
 
     mesh = sharding.make_mesh(data=1, fsdp=len(devices), devices=devices)
-    training = build_step(make_config(batch_size, remat, query_chunk, way), mesh)
-    rows = sharding.batch_sharding(mesh)
-    length = training.model.cfg.text.max_len
-    batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, SIZE, SIZE, 3), "uint8", sharding=rows),
-        "text": jax.ShapeDtypeStruct((batch_size, length), "int32", sharding=rows),
-    }
+    config = make_config(batch_size, remat, query_chunk, way)
+    training = build_step(config, mesh)
+    batch = batch_shapes(config, training.model, mesh)
     with jax.set_mesh(mesh):
         compiled = training.step.lower(training.state, batch).compile()
     memory, program = compiled.memory_analysis(), Program(compiled.as_text())
