@@ -18,6 +18,7 @@ from jvlm.hlo import Collective, Program
 from jvlm.pretrained import load
 from jvlm.step import batch_shapes, build_step
 from jvlm.topology import get_topology
+from jvlm.train import check_sections
 
 POLICIES = ("none", "dots", "full")  # Of `compute.remat`, the cheapest first.
 _NEEDED = re.compile(r"(?:required[^(]*\(|Used )([\d.]+)([KMGT]?)")
@@ -79,7 +80,9 @@ class Plan:
     def __init__(
         self, config: ml_collections.ConfigDict, topology: str, memory: float | None = None
     ):
-        """Args:
+        """Finds the devices and loads a fixed teacher; compiles nothing yet.
+
+        Args:
           config: of the run.
           topology: see `topology.get_topology`.
           memory: GiB per device to plan for, instead of the chip's own.
@@ -87,6 +90,7 @@ class Plan:
         Raises:
           UserError: bad config or machine.
         """
+        check_sections(config)
         self.topology = get_topology(topology)
         self.config = config
         chip = self.topology.chip
@@ -163,7 +167,7 @@ class Plan:
         """Looks for the largest batch per rematerialisation policy, and gives each try.
 
         Between the tried sizes peaks grow about linearly, so that the next try is where the line
-        through the last two meets the capacity. Sizes are on a grid of four significant bits.
+        through the two nearest meets the capacity. Sizes are on a grid of four significant bits.
 
         Raises:
           UserError: no capacity to look against.
@@ -171,14 +175,15 @@ class Plan:
         if self.capacity is None:
             raise UserError("--find-batch: a CPU has no capacity to fill: give --memory=GIB")
         shards = sharding.batch_shards(self.mesh)
-        unit = config_lib.to_dict(self.config.optim).get("accumulate", 1)
-        start = self.config.data.batch_size / (shards * unit)
+        group = self.config.objective.get("negatives", "global")
+        group = group if isinstance(group, int) else 1
+        unit = math.lcm(shards * self.config.optim.accumulate, group)
         for remat in POLICIES:
             tried: dict[int, int] = {}
-            size = _on_grid(start)
+            size = _on_grid(self.config.data.batch_size / unit)
             while size is not None:
                 config = self.config.copy_and_resolve_references()
-                config.compute.remat, config.data.batch_size = remat, size * unit * shards
+                config.compute.remat, config.data.batch_size = remat, size * unit
                 result = self.step(config)
                 peak = result["per_chip"]["peak_bytes"]
                 tried[size] = peak if result["fits"] else max(peak, self.capacity + 1)

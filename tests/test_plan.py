@@ -3,6 +3,8 @@
 """`jvlm plan`: the real state's bytes, the verdict, the search, machines that there are not."""
 
 import json
+import subprocess
+import sys
 import types
 
 import jax
@@ -124,6 +126,12 @@ def test_what_does_not_fit_exits_with_one(config_file, capsys):
 def test_machines_that_there_are_not(name, message):
     with pytest.raises(UserError, match=message):
         topology.get_topology(name)
+
+
+def test_as_many_cpus_as_asked_for_in_a_fresh_process():
+    code = "from jvlm import topology as t; print(len(t.get_topology('cpu:3').devices))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["3"]  # Though the tests' XLA_FLAGS say eight.
 
 
 def test_without_libtpu(monkeypatch):
