@@ -40,7 +40,7 @@ class Collective(NamedTuple):
 
     kind: str
     count: int
-    bytes: float
+    bytes: int
 
 
 class Instruction(NamedTuple):
@@ -112,7 +112,8 @@ class Program:
                     given = sum(_bytes(instructions[operand].shape) for operand in item.operands)
                     counts[kind] += self.runs[name]
                     sent[kind] += self.runs[name] * _sent(kind, given, self._group_size(item))
-        found = [Collective(kind, counts[kind], sent[kind]) for kind in COLLECTIVES if counts[kind]]
+        kinds = [kind for kind in COLLECTIVES if counts[kind]]
+        found = [Collective(kind, counts[kind], round(sent[kind])) for kind in kinds]
         return sorted(found, key=lambda entry: -entry.bytes)
 
     def gathers(self) -> list[tuple[str, int]]:

@@ -30,9 +30,10 @@ class Measured(NamedTuple):
 
     Attributes:
       arguments: bytes of what the program is given.
-      temporaries: bytes that the compiler sets aside beside them. A part may lie where arguments
-        were that are read no more, so that the two can add up to more than the peak.
-      peak: most bytes that are in use at once, arguments and results included.
+      temporaries: bytes of the compiler's temporaries. libtpu's figure can exceed what is in use at
+        any one time.
+      peak: most bytes that are in use at once, arguments and results included. What libtpu asks for
+        when it runs out of memory lies on one line with this, over batch sizes.
       moved: bytes that it cannot but read from memory or write to it: arguments and results, once.
       dot_flops: FLOPs of its matmuls and convolutions, with what it computes again.
       collectives: see `hlo.Collective`.
@@ -178,9 +179,10 @@ class Plan:
         group = self.config.objective.get("negatives", "global")
         group = group if isinstance(group, int) else 1
         unit = math.lcm(shards * self.config.optim.accumulate, group)
+        start = max(self.config.data.batch_size // unit, 1)
         for remat in POLICIES:
             tried: dict[int, int] = {}
-            size = _on_grid(self.config.data.batch_size / unit)
+            size = start
             while size is not None:
                 config = self.config.copy_and_resolve_references()
                 config.compute.remat, config.data.batch_size = remat, size * unit
@@ -188,6 +190,8 @@ class Plan:
                 peak = result["per_chip"]["peak_bytes"]
                 tried[size] = peak if result["fits"] else max(peak, self.capacity + 1)
                 yield result
+                if result["fits"]:  # Dearer policies fit it too.
+                    start = max(start, size)
                 size = _next_size(tried, self.capacity)
 
     def _teacher(self):
@@ -200,18 +204,20 @@ class Plan:
     def _roofline(self, flops: float, measured: Measured | None) -> dict[str, Any]:
         """The least time a step can take, and what it then waits for."""
         chip = self.topology.chip
-        if chip is None or measured is None:
+        if chip is None:
             return {"roofline_seconds": None, "bound_by": None, "seconds": {}}
-        sent = dict.fromkeys(("chips", "slices"), 0.0)
-        for collective in measured.collectives:
-            sent["slices" if collective.kind == "send" else "chips"] += collective.bytes
-        seconds = {
-            "compute": measured.dot_flops / chip.peak_flops,
-            "memory": measured.moved / chip.hbm_bandwidth,
-            "interconnect": sent["chips"] / chip.link_bandwidth,
-        }
-        if sent["slices"] and chip.dcn_bandwidth:
-            seconds["network"] = sent["slices"] / chip.dcn_bandwidth
+        seconds = {"compute": flops / self.mesh.size / chip.peak_flops}
+        if measured is not None:
+            sent = dict.fromkeys(("chips", "slices"), 0)
+            for collective in measured.collectives:
+                sent["slices" if collective.kind == "send" else "chips"] += collective.bytes
+            seconds = {
+                "compute": measured.dot_flops / chip.peak_flops,
+                "memory": measured.moved / chip.hbm_bandwidth,
+                "interconnect": sent["chips"] / chip.link_bandwidth,
+            }
+            if sent["slices"] and chip.dcn_bandwidth:
+                seconds["network"] = sent["slices"] / chip.dcn_bandwidth
         bound = max(seconds, key=seconds.get)
         return {
             "roofline_seconds": seconds[bound],
@@ -288,7 +294,10 @@ def describe(result: dict[str, Any]) -> list[str]:
         )
     if result.get("cheapest_remat"):
         lines.append(f"the config's own batch fits with remat {result['cheapest_remat']}")
-    return [*lines, "fits" if result["fits"] else "does not fit"]
+    if result["fits"]:
+        return [*lines, "fits"]
+    over = _size(chip["peak_bytes"] - chip["capacity_bytes"])
+    return [*lines, f"does not fit: {over} too much"]
 
 
 def _describe_try(result: dict[str, Any]) -> str:

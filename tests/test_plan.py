@@ -104,7 +104,7 @@ def test_what_does_not_fit_exits_with_one(config_file, capsys):
         cli.main(command)
     assert stop.value.code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "does not fit"
+    assert lines[-1].startswith("does not fit: ")
     # Not compiled for the GPU that is not there: said, and still held against its figures.
     assert any("an estimate" in line and "of 0.102 MiB" in line for line in lines)
     assert any(line.startswith("a step takes at least") for line in lines)
@@ -149,9 +149,10 @@ def test_out_of_memory_of_the_compiler_is_a_verdict(monkeypatch):
         raise jax.errors.JaxRuntimeError(message)
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
-    result = plan.Plan(tiny(), "cpu:8").step()
+    result = plan.Plan(tiny(), "gpu:l4:8").step()
     assert not result["fits"] and result["per_chip"]["peak_bytes"] == 28.5 * 2**30
-    assert plan.describe(result)[-1] == "does not fit"
+    assert result["collectives"] == [] and result["bound_by"] == "compute"
+    assert plan.describe(result)[-1] == "does not fit: 4.500 GiB too much"
 
 
 def test_the_largest_batch(monkeypatch):
@@ -173,20 +174,20 @@ def test_the_largest_batch(monkeypatch):
 
 @pytest.mark.parametrize("capacity", [10, 140, 3_000, 77_777])
 @pytest.mark.parametrize("curve", [0, 1e-4])
-def test_the_search_ends_at_the_last_size_that_fits(capacity, curve):
+@pytest.mark.parametrize("start", [1, 32, 37])
+def test_the_search_ends_at_the_last_size_that_fits(capacity, curve, start):
     """On a line and on a parabola, the logits of a global batch, with few compiles."""
     peak = lambda size: 100 + 7 * size + curve * size**2
-    tried, size = {}, plan._on_grid(32)
+    tried, size = {}, start
     while size is not None:
         assert size not in tried
         tried[size] = peak(size)
         size = plan._next_size(tried, capacity)
     grid = sorted({plan._on_grid(n) for n in range(1, 20_000)})
-    fitting = [n for n in grid if peak(n) <= capacity]
-    assert max((n for n in tried if peak(n) <= capacity), default=None) == (
-        max(fitting) if fitting else None
-    )
-    assert len(tried) <= 6
+    least = max((n for n in grid if peak(n) <= capacity), default=0)
+    found = max((n for n in tried if peak(n) <= capacity), default=0)
+    assert found == least or found == start >= least - least // 8
+    assert len(tried) <= 7
 
 
 def test_a_search_takes_the_cheapest_policy_of_the_largest_batch():
