@@ -3,6 +3,8 @@
 """`jvlm plan`: the real state's bytes, the verdict, the search, machines that there are not."""
 
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import types
@@ -16,6 +18,7 @@ from jvlm import cli, plan, sharding, topology
 from jvlm.errors import UserError
 from jvlm.step import batch_shapes, build_step
 
+ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
 from tests.test_plan import tiny
 
@@ -209,3 +212,22 @@ def test_a_search_takes_the_cheapest_policy_of_the_largest_batch():
 def test_nobody_says_how_much_memory_a_cpu_has():
     with pytest.raises(UserError, match="--memory"):
         plan.search(plan.Plan(tiny(), "cpu:8"))
+
+
+def test_a_tpu_step_compiles(config_file, tmp_path):
+    """With libtpu's own compiler, in a process without a TPU, and nothing is written."""
+    command = [sys.executable, "-m", "jvlm.cli", "plan", f"--config={config_file}", "--json"]
+    command += ["--topology=v5e:2x2", "--config.mesh.tensor=1", "--config.compute.dtype=bfloat16"]
+    before = set(tmp_path.iterdir())
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert out.returncode == 0, out.stderr
+    result = json.loads(out.stdout)
+    assert (result["chips"], result["device"]) == (4, "TPU v5 lite")
+    chip = result["per_chip"]
+    assert chip["capacity_bytes"] == 15.75 * 2**30 and result["fits"]
+    assert chip["arguments_bytes"] < chip["peak_bytes"] < 2**27
+    assert 0.9 < chip["dot_flops"] * 4 / result["flops_per_step"] < 1.5
+    assert {"all-gather", "all-reduce"} <= {entry["kind"] for entry in result["collectives"]}
+    assert result["roofline_seconds"] == max(result["seconds"].values()) > 0
+    assert result["unknown_loops"] == 0 and set(tmp_path.iterdir()) == before
