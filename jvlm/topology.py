@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 import jax
+from jax.experimental import topologies
 
 from jvlm import chips
 from jvlm.errors import UserError, did_you_mean
@@ -126,8 +127,6 @@ def _tpus(name: str, slices: int, generation: str, shape: str) -> Topology:
         options["chip_config_name"] = "megacore"
     if slices > 1:
         options["num_slices"] = slices
-    from jax.experimental import topologies
-
     found = topologies.get_topology_desc(f"{generation}:{shape}", "tpu", **options)
     chip = next(chip for chip in chips.CHIPS if chip.name == generation)
     return Topology(name, "tpu", chip, list(found.devices), True)
