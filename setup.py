@@ -65,7 +65,8 @@ setuptools.setup(
     extras_require={
         "gpu": [f"jax[cuda12]>=0.10.2,<0.11; {OLD}", f"jax[cuda13]>=0.11.1; {NEW}"],
         "tpu": [f"jax[tpu]>=0.10.2,<0.11; {OLD}", f"jax[tpu]>=0.11.1; {NEW}"],
-        "plan": ["libtpu"],
+        # The compiler that fits this jax; no TPU is needed.
+        "plan": [f"jax[tpu]>=0.10.2,<0.11; {OLD}", f"jax[tpu]>=0.11.1; {NEW}"],
         "torch": ["torch>=2.4"],
         "sweep": SWEEP,
         "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],

@@ -19,6 +19,7 @@ class Chip(NamedTuple):
       hbm_bandwidth: bytes/s.
       link_bandwidth: bytes/s that the chip sends to its neighbours, all ports together, one way.
       link: through what.
+      dcn_bandwidth: bytes/s to other slices, one way; None where the maker does not say.
     """
 
     name: str
@@ -28,11 +29,13 @@ class Chip(NamedTuple):
     hbm_bandwidth: float
     link_bandwidth: float
     link: str
+    dcn_bandwidth: float | None = None
 
 
-def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link) -> Chip:
+def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link, dcn_gbits=None) -> Chip:
     return Chip(
-        *(name, kinds, tflops * TERA, int(gib * GIB), hbm_gbps * GIGA, link_gbps * GIGA, link)
+        *(name, kinds, tflops * TERA, int(gib * GIB), hbm_gbps * GIGA, link_gbps * GIGA, link),
+        dcn_bandwidth=dcn_gbits and dcn_gbits * GIGA / 8,
     )
 
 
@@ -43,10 +46,10 @@ def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link) -> Chip:
 # architecture's white paper. Figures "with sparsity" and NVLink and PCIe both ways are halved.
 CHIPS: tuple[Chip, ...] = (
     _chip("v4", ("TPU v4",), 275, 30.75, 1200, 300, "ICI, 3D torus"),
-    _chip("v5e", ("TPU v5 lite", "TPU v5e"), 197, 15.75, 819, 200, "ICI, 2D torus"),
-    _chip("v5p", ("TPU v5", "TPU v5p"), 459, 95.74, 2765, 600, "ICI, 3D torus"),
-    _chip("v6e", ("TPU v6 lite", "TPU v6e"), 918, 31.25, 1638, 400, "ICI, 2D torus"),
-    _chip("tpu7x", ("TPU7x",), 1153.5, 94.75, 3690, 300, "ICI, 3D torus"),
+    _chip("v5e", ("TPU v5 lite", "TPU v5e"), 197, 15.75, 819, 200, "ICI, 2D torus", 25),
+    _chip("v5p", ("TPU v5", "TPU v5p"), 459, 95.74, 2765, 600, "ICI, 3D torus", 50),
+    _chip("v6e", ("TPU v6 lite", "TPU v6e"), 918, 31.25, 1638, 400, "ICI, 2D torus", 100),
+    _chip("tpu7x", ("TPU7x",), 1153.5, 94.75, 3690, 300, "ICI, 3D torus", 50),
     _chip(
         *("a100-40gb", ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB")),
         *(312, 40, 1555, 300, "NVLink"),

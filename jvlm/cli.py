@@ -18,7 +18,7 @@ from jvlm.sweep import command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 0, or an error's status after one line on standard error."""
+    """Entry point; exits with 0, 1 for a plan that does not fit, or an error's status and line."""
     parser = make_parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
     args, rest = parser.parse_known_args(arguments)
@@ -76,6 +76,20 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config(sweep, required=False)
     command.add_arguments(sweep)
     _add_json(sweep)
+
+    plan = verb("plan", run_plan, "Compile a config for a machine you do not have: does it fit?")
+    _add_config(plan, required=True)
+    plan.add_argument(
+        "--topology",
+        required=True,
+        metavar="MACHINE",
+        help="v5e:8x8, 2xv5p:4x4x8 (two slices), cpu:8, gpu:h100:8 (its temporaries an estimate)",
+    )
+    plan.add_argument(
+        "--find-batch", action="store_true", help="the largest batch, and the remat it takes"
+    )
+    plan.add_argument("--memory", type=float, metavar="GIB", help="per chip, instead of the chip's")
+    _add_json(plan)
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
     data.add_argument("action", choices=("prepare", "info", "preview"))
@@ -172,6 +186,21 @@ def run_evaluate(args: argparse.Namespace) -> None:
     step = args.step if args.step in ("best", "latest") else _integer("--step", args.step)
     metrics = evaluate(args.model, config, step=step, dtype=args.dtype, out=args.out)
     _print(args, metrics, [f"{name:24} {value:.4f}" for name, value in metrics.items()])
+
+
+def run_plan(args: argparse.Namespace) -> None:
+    from jvlm import plan
+    from jvlm.config import load
+
+    machine = plan.Plan(load(args.config, args.overrides), args.topology, args.memory)
+    print(f"jvlm: compiling for {args.topology}; large models take minutes", file=sys.stderr)
+    if args.find_batch:
+        result = plan.search(machine, None if args.json else lambda line: print(line, flush=True))
+    else:
+        result = machine.step()
+    _print(args, result, plan.describe(result))
+    if not result["fits"]:
+        sys.exit(1)
 
 
 def run_data(args: argparse.Namespace) -> None:

@@ -158,8 +158,10 @@ def build_step(
     return Training(model, objective, optimizer, shapes, abstract, init, step)
 
 
-def batch_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> dict:
-    """A training batch without data: key -> shape and dtype.
+def batch_shapes(
+    config: ml_collections.ConfigDict, model: nn.Module, mesh: jax.sharding.Mesh | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """A training batch without data: key -> shape and dtype, and sharding where there is a mesh.
 
     Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
     says how long texts are.
@@ -183,8 +185,12 @@ def batch_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> dict:
             shape = (config.tokenizer.max_len,)
         return shape, jnp.uint8 if key == "image" else dtype
 
-    specs = {key: shape_and_dtype(key) for key in (kept[-1] if kept else dummy)}
-    return {k: jax.ShapeDtypeStruct((rows, *shape), dtype) for k, (shape, dtype) in specs.items()}
+    place = mesh and sharding.batch_sharding(mesh)
+    batch = {}
+    for key in kept[-1] if kept else dummy:
+        shape, dtype = shape_and_dtype(key)
+        batch[key] = jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
+    return batch
 
 
 def check_micro_batches(batch_size: int, accumulate: int, mesh: jax.sharding.Mesh) -> None:

@@ -22,7 +22,7 @@ if [[ "${1:-}" == --parity ]]; then
   if [[ $# -eq 0 ]]; then export JVLM_MIN_PARITY_TESTS=121; fi
   exec python -m pytest -n 2 -m parity "$@"
 fi
-setup_environment test
+setup_environment "test plan"  # libtpu, whose compiler needs no TPU.
 ruff check .
 ruff format --check .
 exec python -m pytest -n 2 --dist loadgroup -m "not parity" "$@"

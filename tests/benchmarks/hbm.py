@@ -7,8 +7,8 @@
 
 The whole step (`step.build_step`: forward, backward, optimizer, metrics) of SigLIP L/16 at 256 px
 with 64 tokens, all fully sharded over a v5e 4x4 slice: parameters in float32, by default both of
-Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install libtpu` and no TPU. Per
-chip:
+Adam's moments too, matmuls in bfloat16, images uint8. Needs `pip install 'jvlm[plan]'` and no TPU.
+Per chip:
 
     arguments, temporaries   the compiler's `memory_analysis()`; their sum is the figure. Outputs
                              take the arguments' place, `kept` are those that do not
@@ -28,8 +28,6 @@ import argparse
 import json
 import re
 
-from aot import Program, slice_devices
-
 SIZE, GIB = 256, 2**30
 
 
@@ -45,7 +43,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    devices = slice_devices("tpu")
+    from jvlm.topology import get_topology
+
+    devices = get_topology("v5e:4x4").devices
     optim = dict(name=args.optimizer, state_dtype=args.state_dtype)
     options = (args.query_chunk, args.way, optim)
     result = measure(devices, args.batch, args.remat, *options)
@@ -71,16 +71,13 @@ def measure(devices, batch_size: int, remat: str, query_chunk: int, way: str, op
     import jax
 
     from jvlm import paths, sharding
-    from jvlm.step import build_step
+    from jvlm.hlo import Program
+    from jvlm.step import batch_shapes, build_step
 
     mesh = sharding.make_mesh(data=1, fsdp=len(devices), devices=devices)
-    training = build_step(make_config(batch_size, remat, query_chunk, way, optim), mesh)
-    rows = sharding.batch_sharding(mesh)
-    length = training.model.cfg.text.max_len
-    batch = {
-        "image": jax.ShapeDtypeStruct((batch_size, SIZE, SIZE, 3), "uint8", sharding=rows),
-        "text": jax.ShapeDtypeStruct((batch_size, length), "int32", sharding=rows),
-    }
+    config = make_config(batch_size, remat, query_chunk, way, optim)
+    training = build_step(config, mesh)
+    batch = batch_shapes(config, training.model, mesh)
     with jax.set_mesh(mesh):
         compiled = training.step.lower(training.state, batch).compile()
     memory, program = compiled.memory_analysis(), Program(compiled.as_text())

@@ -5,29 +5,29 @@
     python tests/benchmarks/loss_memory.py [--platform=tpu] [--batch=65536] [--chunk=1024]
 
 Loss and gradient for a global batch on 16 devices, compiled and not run: 16 fake CPU devices, or
-with `--platform=tpu` a v5e 4x4 slice ahead of time, which needs `pip install libtpu` and no TPU.
+with `--platform=tpu` a v5e 4x4 slice ahead of time, which needs `pip install 'jvlm[plan]'` and no
+TPU.
 `plain` writes the loss down on whole arrays, [N, N] logits of both directions, and leaves their
 partition over the devices to the compiler.
 """
 
 import argparse
 
-from aot import slice_devices
-
-WIDTH, DEVICES = 512, 16
+WIDTH = 512
+MACHINES = {"cpu": "cpu:16", "tpu": "v5e:4x4"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--platform", choices=("cpu", "tpu"), default="cpu")
+    parser.add_argument("--platform", choices=MACHINES, default="cpu")
     parser.add_argument("--batch", type=int, default=65_536)
     parser.add_argument("--chunk", type=int, default=1024)
     args = parser.parse_args()
 
-    devices = slice_devices(args.platform, DEVICES)
-
     from jvlm import sharding
+    from jvlm.topology import get_topology
 
+    devices = get_topology(MACHINES[args.platform]).devices
     mesh = sharding.make_mesh(devices=devices)
 
     print(f"{args.batch:,} x {args.batch:,} x {WIDTH}, {len(devices)} x {devices[0].device_kind}")
