@@ -112,6 +112,22 @@ def check_keys(section: Mapping, known: Sequence[str], *, where: str) -> None:
             raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(key, known)}")
 
 
+def check_sections(config: ml_collections.ConfigDict) -> None:
+    """Every section is there, none is unknown, and numbers of steps are at least one."""
+    check_keys(config, SECTIONS, where="config")
+    missing = [name for name in SECTIONS if name not in config]
+    if missing:
+        raise UserError(f"config: missing {', '.join(missing)} (configs/common.py has them all)")
+    known = ("every_steps", "evaluators", "picture")
+    check_keys(config.eval, known, where="eval")
+    for key in ("steps", "log.every_steps", "eval.every_steps", "checkpoint.every_steps"):
+        value = config
+        for part in key.split("."):
+            value = value.get(part)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{key} is {value}: give a number of steps, at least 1")
+
+
 def construct(target: Callable, section: Mapping, *, where: str, **given: Any) -> Any:
     """Calls `target` with a section's entries as keywords, refusing keys that it does not take.
 

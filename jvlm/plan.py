@@ -15,12 +15,12 @@ from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.flops import step_flops
 from jvlm.hlo import Collective, Program
+from jvlm.layers.stack import REMAT_POLICIES
 from jvlm.pretrained import load
 from jvlm.step import batch_shapes, build_step
 from jvlm.topology import get_topology
-from jvlm.train import check_sections
 
-POLICIES = ("none", "dots", "full")  # Of `compute.remat`, the cheapest first.
+POLICIES = tuple(REMAT_POLICIES)  # The cheapest first.
 _NEEDED = re.compile(r"(?:required[^(]*\(|Used )([\d.]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -91,7 +91,7 @@ class Plan:
         Raises:
           UserError: bad config or machine.
         """
-        check_sections(config)
+        config_lib.check_sections(config)
         self.topology = get_topology(topology)
         self.config = config
         chip = self.topology.chip

@@ -71,7 +71,7 @@ def _train(
     closing: contextlib.ExitStack,
 ) -> dict[str, Any]:
     #### Machine.
-    check_sections(config)
+    config_lib.check_sections(config)
     trace = Trace(profile, workdir / "profile", config.steps)
     closing.callback(trace.close)
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
@@ -289,22 +289,6 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
                 yield from [example[key]] if isinstance(example[key], str) else example[key]
 
     return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
-
-
-def check_sections(config: ml_collections.ConfigDict) -> None:
-    """Every section is there, none is unknown, and numbers of steps are at least one."""
-    config_lib.check_keys(config, config_lib.SECTIONS, where="config")
-    missing = [name for name in config_lib.SECTIONS if name not in config]
-    if missing:
-        raise UserError(f"config: missing {', '.join(missing)} (configs/common.py has them all)")
-    known = ("every_steps", "evaluators", "picture")
-    config_lib.check_keys(config.eval, known, where="eval")
-    for key in ("steps", "log.every_steps", "eval.every_steps", "checkpoint.every_steps"):
-        value = config
-        for part in key.split("."):
-            value = value.get(part)
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{key} is {value}: give a number of steps, at least 1")
 
 
 def load_teacher(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Pretrained | None:
