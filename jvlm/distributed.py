@@ -25,12 +25,20 @@ _coordinator: Any = None  # On the first process; it ends when this is forgotten
 
 
 class Place(NamedTuple):
-    """This process's place in a run."""
+    """This process's place in a run.
 
-    host: str  # Of the coordinator.
+    Attributes:
+      host, port: of the coordinator.
+      count: of processes.
+      index: of this one.
+      local_devices: which of the host's devices are its own; None is all.
+    """
+
+    host: str
     port: int
     count: int
     index: int
+    local_devices: list[int] | None = None
 
 
 def initialize(agree: Mapping[str, Any] | None = None) -> None:
@@ -69,6 +77,7 @@ def initialize(agree: Mapping[str, Any] | None = None) -> None:
             f"{place.host}:{place.port}",
             place.count,
             place.index,
+            place.local_devices,
             # All that is needed has been given; Slurm's own rule would hide devices.
             cluster_detection_method="deactivate",
             # The service that is used is the coordinator's; JAX starts one that nobody joins.
@@ -236,7 +245,7 @@ def _detect() -> Place:
             "JVLM_NUM_PROCESSES and JVLM_PROCESS_ID"
         )
     host, _, port = found[0].rpartition(":")
-    return Place(host, int(port), found[1], found[2])
+    return Place(host, int(port), *found[1:])
 
 
 def _number(name: str, text: Any) -> int:

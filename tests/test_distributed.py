@@ -279,6 +279,25 @@ def test_a_process_is_alone_unless_the_launcher_says_otherwise(capsys):
     assert distributed._place(alone) is None
 
 
+def test_a_cluster_that_jax_knows(monkeypatch):
+    """Slurm's, of two nodes with two processes each, a GPU for each process."""
+    environment = dict(
+        SLURM_JOB_ID="7",
+        SLURM_STEP_NODELIST="node[01-02]",
+        SLURM_STEP_NUM_NODES="2",
+        SLURM_NTASKS="4",
+        SLURM_STEP_NUM_TASKS="4",
+        SLURM_PROCID="3",
+        SLURM_LOCALID="1",
+    )
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    auto = dict(JVLM_DISTRIBUTED="auto", JVLM_NUM_PROCESSES="4")
+    assert distributed._place(auto) == ("node01", 61447, 4, 3, [1])
+    with pytest.raises(UserError, match="8 processes were expected, the cluster has 4"):
+        distributed._place({**auto, "JVLM_NUM_PROCESSES": "8"})
+
+
 @pytest.fixture
 def call(monkeypatch):
     """index, on_lost -> connection to a coordinator of two, with short times, in a thread."""
