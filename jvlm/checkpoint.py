@@ -43,6 +43,9 @@ class Checkpoints:
       best: name of the metric whose best checkpoint is kept besides, or None.
       best_mode: 'max' or 'min'.
       read_only: neither writes nor cleans up; for runs that may still be going on.
+
+    Attributes:
+      best_metric: `best`.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Checkpoints:
             raise UserError(f"checkpoint.keep is {keep}: keep at least 1")
         self._root = Path(workdir).absolute()
         self._keep = keep
-        self._best, self._sign = best, 1 if best_mode == "max" else -1
+        self.best_metric, self._sign = best, 1 if best_mode == "max" else -1
         policies = [_POLICY.LatestN(keep)]
         if best:
             policies.append(
@@ -105,9 +108,9 @@ class Checkpoints:
           UserError: this or the previous checkpoint could not be written.
         """
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
-        if metrics and self._best and self._best not in metrics:
-            hint = did_you_mean(self._best, metrics)
-            raise UserError(f"checkpoint.best {self._best!r} is no metric of this run.{hint}")
+        if metrics and self.best_metric and self.best_metric not in metrics:
+            hint = did_you_mean(self.best_metric, metrics)
+            raise UserError(f"checkpoint.best {self.best_metric!r} is no metric of this run.{hint}")
         items = _items(state)
         try:
             frozen = self._save_frozen(state.frozen)
@@ -118,7 +121,7 @@ class Checkpoints:
                     meta=ocp.args.JsonSave(meta),
                     **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
                 ),
-                metrics=metrics if self._best in metrics else None,
+                metrics=metrics if self.best_metric in metrics else None,
             )
         except (OSError, ValueError) as error:
             raise _write_error(self._root, error) from error
@@ -133,12 +136,15 @@ class Checkpoints:
           UserError: not one checkpoint fits.
         """
         free = shutil.disk_usage(self._root).free
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_items(abstract)))
+        written = [_items(abstract)]
+        if not self.steps():  # Frozen leaves are written once.
+            written.append(abstract.frozen)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(written))
         have = f"{self._root} has {free / 2**30:.1f} GiB free, a checkpoint takes"
         if free < size:
             raise UserError(f"{have} {size / 2**30:.1f} GiB: make room, or take another --workdir")
         # One more is there while the oldest goes.
-        wanted = (self._keep + bool(self._best) + 1 - len(self.steps())) * size
+        wanted = (self._keep + bool(self.best_metric) + 1 - len(self.steps())) * size
         if free < wanted:
             return f"{have} {size / 2**30:.1f} GiB, and {self._keep} of them are kept"
         return None
@@ -152,7 +158,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the best checkpoint by the configured metric; the latest where none has it."""
-        scores = {step: self.meta(step)["metrics"].get(self._best) for step in self.steps()}
+        scores = {step: self.meta(step)["metrics"].get(self.best_metric) for step in self.steps()}
         scores = {step: self._sign * score for step, score in scores.items() if score is not None}
         return max(scores, key=scores.get) if scores else self.latest()
 

@@ -8,12 +8,14 @@ Nothing heavy is imported before a verb runs, so --help answers at once.
 import argparse
 import json
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from jvlm import __version__
-from jvlm.errors import UserError, did_you_mean
+from jvlm.errors import Preempted, UserError, did_you_mean
 from jvlm.sweep import command
 
 
@@ -41,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("jvlm: interrupted", file=sys.stderr)
         _exit(130)
+    except Exception:  # A mistake of ours. JAX's way out would wait for the run's other processes.
+        traceback.print_exc()
+        _exit(1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -166,6 +171,8 @@ def run_train(args: argparse.Namespace) -> None:
     from jvlm.trace import parse_span
     from jvlm.train import train
 
+    # Until the run itself waits for it: there is nothing to save yet.
+    signal.signal(signal.SIGTERM, lambda *_: _exit(Preempted.status))
     config = load(args.config, args.overrides)
     profile = parse_span(args.profile) if args.profile else None
     report = train(config, args.workdir, profile)

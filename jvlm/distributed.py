@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes, one run: how they find each other, and how they end together."""
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ import jax
 import numpy as np
 
 from jvlm import roll_call, versions
-from jvlm.errors import PeerLost, Preempted, UserError
+from jvlm.errors import Preempted, UserError
 
 T = TypeVar("T")
 
@@ -61,6 +63,8 @@ def initialize(agree: Mapping[str, Any] | None = None) -> None:
       PeerLost: hosts that are missing, by name.
     """
     global _roll_call, _coordinator
+    if _roll_call is not None:
+        check_equal(_roll_call.exchange("again", agree or {}, 300))
     if _roll_call is not None or jax.distributed.is_initialized():
         return
     place = _place(os.environ)
@@ -70,6 +74,7 @@ def initialize(agree: Mapping[str, Any] | None = None) -> None:
     if place.index == 0:
         _coordinator = roll_call.start_coordinator(place.port, place.count)
     _roll_call = calls = roll_call.RollCall(place.host, place.port + 1, place.index, seconds)
+    atexit.register(calls.close)
     here = {**(agree or {}), **versions.of_packages()}
     check_equal(calls.exchange("start", here, seconds))
     try:
@@ -85,8 +90,9 @@ def initialize(agree: Mapping[str, Any] | None = None) -> None:
         )
     except RuntimeError as error:
         raise UserError(f"the processes of the run cannot join: {error}") from error
+    calls.open("the devices", seconds)  # A back end may hang.
     devices = {"devices": jax.local_device_count(), "device kind": jax.devices()[0].device_kind}
-    check_equal(calls.exchange("devices", devices, seconds))
+    check_equal(calls.put("the devices", devices))
     calls.open("a first all-reduce", 120)
     _all_reduce()
     calls.put("a first all-reduce")
@@ -103,28 +109,29 @@ def first_host_first(make: Callable[[], T]) -> T:
     return value if jax.process_index() == 0 else make()
 
 
+def from_first(value: T) -> T:
+    """The first process's value, JSON-ready: hosts may see a shared folder at different times."""
+    return _roll_call.exchange("the first one's", value, 300)[0] if _roll_call else value
+
+
 @contextlib.contextmanager
 def joined(**agree: Any) -> Iterator[None]:
-    """What all processes do together: `initialize`, and who fails tells the others why.
-
-    An error of a collective is the consequence of a lost process, which is said instead.
-    """
+    """What all processes do together: `initialize`, and who fails tells the others why."""
     try:
         initialize(agree)
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if _roll_call:
-            # The coordinator names the lost process, and `roll_call.leave` ends this one.
-            threading.Event().wait(roll_call.SILENCE + 5)
-            raise PeerLost(f"a collective failed: {str(error).splitlines()[0]}") from error
-        raise
     except Preempted:  # They have agreed on it.
-        _end()
         raise
     except BaseException as error:
-        _end(str(error) or type(error).__name__)
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        is_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+        if _roll_call and is_runtime and "RESOURCE_EXHAUSTED" not in line:
+            # Of a collective, it is the consequence of a lost process: the coordinator names that,
+            # and `roll_call.leave` ends this one. After a while it is this one's own.
+            time.sleep(roll_call.SILENCE + 5)
+        if _roll_call:
+            _roll_call.end(line)
         raise
-    _end()
 
 
 def check_shared(workdir: Path) -> None:
@@ -194,11 +201,6 @@ def check_equal(facts: list[Mapping[str, Any]]) -> None:
                     f"process {index} has {key} {theirs.get(key)}, process 0 has {value}: make "
                     "the hosts equal"
                 )
-
-
-def _end(line: str | None = None) -> None:
-    if _roll_call:
-        _roll_call.end(line)
 
 
 def _place(environment: Mapping[str, str]) -> Place | None:

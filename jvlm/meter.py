@@ -24,7 +24,13 @@ class Meter:
         self._devices = list(jax.devices() if devices is None else devices)
         self._local = [d for d in self._devices if d.process_index == jax.process_index()]
         self._chip = chips.find(self._devices[0].device_kind)
-        self._flops = flops() if self._chip else None
+        self._flops = None
+        self._why = f"jvlm/chips.py does not know the peak of {self._devices[0].device_kind!r}"
+        if self._chip:
+            try:
+                self._flops = flops()
+            except NotImplementedError as error:  # Not worth a run.
+                self._why = str(error)
 
     def describe(self) -> str:
         """The line at a run's start."""
@@ -32,8 +38,8 @@ class Meter:
         name = f"{len(self._devices)} x {kind}"
         if jax.process_count() > 1:
             name += f" in {jax.process_count()} processes"
-        if self._chip is None:
-            return f"{name}: no MFU, jvlm/chips.py does not know the peak of {kind!r}"
+        if self._flops is None:
+            return f"{name}: no MFU, {self._why}"
         peak = self._chip.peak_flops / 1e12
         # The rule in few words; `flops.step_flops` has all of it.
         return (
@@ -49,7 +55,7 @@ class Meter:
         this host's fullest device. What the back end does not tell is left out.
         """
         metrics = {}
-        if self._chip:
+        if self._flops:
             metrics["mfu"] = self._flops / seconds / len(self._devices) / self._chip.peak_flops
         stats = [device.memory_stats() or {} for device in self._local]
         for name, key in (

@@ -100,8 +100,8 @@ class RollCall:
                 self._send({"end": line})
 
     def close(self) -> None:
-        """Closes the connection; without `end` before it, that is how a killed process leaves."""
-        self._ended = True
+        """Leaves and closes the connection."""
+        self.end()
         with contextlib.suppress(OSError):  # It may be closed at the other end.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -207,8 +207,8 @@ class _Coordinator:
         except (ValueError, KeyError, ConnectionError):
             writer.close()
             return
-        if index in self._members:
-            line = f"process {index} is {self._members[index].host} already, {host} claims to be it"
+        if index in self._members or not 0 <= index < self._count:
+            line = f"{self._name(index)} is there already, {host} claims to be it"
             _send(writer, {"lost": f"{line}: JVLM_PROCESS_ID counts from 0, each once"})
             writer.close()
             return
@@ -304,14 +304,13 @@ async def _coordinate(port: int, count: int) -> None:
     from jaxlib import _jax
 
     service = _jax.get_distributed_runtime_service(f"[::]:{port}", count)
-    async with server:
-        watching = asyncio.create_task(coordinator.watch())
-        print("ready", flush=True)
-        # Standard input ends with the process that started this one.
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        await coordinator.wait()
-        watching.cancel()
-    del service
+    watching = asyncio.create_task(coordinator.watch())
+    print("ready", flush=True)
+    # Standard input ends with the process that started this one.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await coordinator.wait()
+    del server, service, watching  # Which had to be held until here.
+    os._exit(0)
 
 
 def main() -> None:
@@ -323,8 +322,6 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # It ends when the run does.
     asyncio.run(_coordinate(args.port, args.count))
-    sys.stdout.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":

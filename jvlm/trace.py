@@ -24,12 +24,14 @@ class Trace:
     Args:
       span: (start, stop), or None for no trace.
       folder: gets one trace a process, under plugins/profile/<time>.
-      steps: length of the run.
+      first, steps: where the run goes on, and its length.
     """
 
-    def __init__(self, span: tuple[int, int] | None, folder: Path, steps: int):
-        if span and span[1] > steps:
-            raise UserError(f"--profile={span[0]}:{span[1]} is beyond the run's {steps} steps")
+    def __init__(self, span: tuple[int, int] | None, folder: Path, first: int, steps: int):
+        if span and not first <= span[0] < span[1] <= steps:
+            raise UserError(
+                f"--profile={span[0]}:{span[1]}: the run does steps {first} to {steps} now"
+            )
         self._start, self._stop = span or (-1, -1)
         self._folder, self._runs = folder, False
 

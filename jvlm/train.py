@@ -72,15 +72,13 @@ def _train(
 ) -> dict[str, Any]:
     #### Machine.
     config_lib.check_sections(config)
-    trace = Trace(profile, workdir / "profile", config.steps)
-    closing.callback(trace.close)
     mesh = config_lib.construct(sharding.make_mesh, config.mesh, where="mesh")
     is_writer = jax.process_index() == 0
 
     #### Run directory.
     open_run(workdir, config)
     distributed.check_shared(workdir)
-    finished = report.read(workdir)
+    finished = distributed.from_first(report.read(workdir))
     if finished and finished["steps"] >= config.steps:
         return finished
 
@@ -121,7 +119,7 @@ def _train(
     fingerprint = train_batches.fingerprint()
     if teacher:  # Not saved with the run: its path says what it is, its bits that it still is.
         fingerprint["teacher"] = content_hash(teacher.params)
-    start, seconds = checkpoints.latest() or 0, 0.0
+    start, seconds = distributed.from_first(checkpoints.latest()) or 0, 0.0
     with jax.set_mesh(mesh):
         if start:
             meta = checkpoints.meta(start)
@@ -175,6 +173,9 @@ def _train(
     elif config.init:
         log.say(f"{len(fresh)} parameters keep fresh values: {', '.join(fresh) or 'none'}")
 
+    trace = Trace(profile, workdir / "profile", start, config.steps)
+    closing.callback(trace.close)
+
     #### Loop.
     batches = train_batches.iterate(start, **reading)
     closing.callback(batches.close)
@@ -182,6 +183,11 @@ def _train(
     metrics: dict[str, float] = {}
     teacher_params = teacher and teacher.params
     waited, began = 0.0, time.perf_counter()
+
+    def save(done, state, metrics=None):
+        elapsed = seconds + time.perf_counter() - began
+        checkpoints.save(done, state, fingerprint, seconds=elapsed, metrics=metrics)
+
     with jax.set_mesh(mesh):
         for step in range(start, config.steps):
             before = time.perf_counter()
@@ -206,14 +212,13 @@ def _train(
                 values = finite_means(pending, step + 1 - len(pending), checkpoints)
                 log.train(done, {**values, "input_wait_seconds": waited / len(pending)})
                 pending, waited = [], 0.0
+            if is_save and not checkpoints.best_metric:  # An evaluation may outlast a notice.
+                save(done, state)
             if is_eval:
                 metrics = evaluate(evaluators, state.eval_params())
                 log.evaluation(done, metrics)
-            if is_save:
-                elapsed = seconds + time.perf_counter() - began
-                checkpoints.save(
-                    done, state, fingerprint, seconds=elapsed, metrics=metrics if is_eval else None
-                )
+            if is_save and checkpoints.best_metric:
+                save(done, state, metrics if is_eval else None)
             if is_preempted:
                 checkpoints.wait()
                 raise Preempted(

@@ -8,7 +8,8 @@ python launch/gke.py NAME --topology=v5e:8x8 --image=IMAGE --volume=pvc:CLAIM [o
 What the cluster must have: a node pool of this type and topology for each slice, the JobSet
 controller (https://jobset.sigs.k8s.io), an image with jvlm[tpu] (launch/Dockerfile) and a volume
 that every host mounts: a ReadWriteMany claim such as Filestore's (pvc:CLAIM), or a bucket through
-the Cloud Storage FUSE driver (gcs:BUCKET, with a --service-account that may write).
+the Cloud Storage FUSE driver (gcs:BUCKET, with a --service-account that may write). The bucket
+needs a hierarchical namespace: a checkpoint is completed by renaming its folder.
 
 A run that was preempted and saved (exit status 75), or whose pods were evicted, starts again; any
 other failure ends it. Needs nothing but Python.

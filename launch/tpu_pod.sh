@@ -13,7 +13,8 @@
 #   run      start CONFIG on every host; it stays when the connection drops
 #   status   of the slices, and of the process on every host
 #   logs     follow host 0; with --out=FILE collect those of all hosts
-#   stop     end the run as a preemption does: saved, status 75
+#   stop     end the run as a preemption does: saved, status 75 (a `train` that is still attached
+#            would start it again: end that first)
 #   delete   the slices
 #
 #   --type=TYPE        accelerator type of a slice, such as v5litepod-16 or v6e-64

@@ -40,7 +40,7 @@ def test_profile(config, tmp_path):
     jvlm.train(config, tmp_path, (1, 3))
     traces = [p.name for p in (tmp_path / "profile").rglob("*") if p.is_file()]
     assert any(name.endswith(".xplane.pb") for name in traces)
-    with pytest.raises(UserError, match="beyond the run's 4 steps"):
+    with pytest.raises(UserError, match="the run does steps 0 to 4 now"):
         jvlm.train(config, tmp_path / "other", (3, 5))
 
 

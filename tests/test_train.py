@@ -20,7 +20,7 @@ from jvlm import checkpoint, paths, pretrained, sharding
 from jvlm import config as jvlm_config
 from jvlm import step as step_lib
 from jvlm.data.builders import digit_scenes
-from jvlm.errors import UserError
+from jvlm.errors import Preempted, UserError
 from jvlm.logs import Log
 from jvlm.state import TrainState
 
@@ -111,6 +111,26 @@ def test_a_killed_run_leaves_no_doubles_in_the_log(tmp_path):
     log.write_text("".join(lines) + '{"step": 6, "tra')
     Log(tmp_path, steps=8, start=4, batch_size=1, meter=None, tensorboard=False).close()
     assert log.read_text() == "".join(lines[:4])
+
+
+def test_preemption_of_one_process(finished, config, tmp_path, monkeypatch):
+    """SIGTERM: saved after the step, an error of status 75; then on, bit for bit."""
+    train_log, signals = Log.train, [signal.SIGTERM]
+
+    def notice(self, step, metrics):
+        train_log(self, step, metrics)
+        if signals and step == 1:
+            os.kill(os.getpid(), signals.pop())
+
+    monkeypatch.setattr(Log, "train", notice)
+    config.checkpoint.every_steps = 4
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted, match="step 2 is saved") as caught:
+        jvlm.train(config, tmp_path)
+    assert caught.value.status == 75 and signal.getsignal(signal.SIGTERM) is handler
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    jvlm.train(config, tmp_path)
+    assert_same(final_params(tmp_path), final_params(finished[0]))
 
 
 def test_the_step_is_compiled_once(config, tmp_path, monkeypatch):

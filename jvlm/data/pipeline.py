@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -100,7 +101,12 @@ class TrainBatches:
 
 
 def _end_with_parent(index: int, count: int) -> None:
-    """Ends a worker process when its parent is gone, killed or not."""
+    """Ends a worker process with its parent, however that ends, and not before.
+
+    A preemption notice may reach all processes of a host; the run still needs some batches then.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 

@@ -39,7 +39,7 @@ class Job:
     def __init__(self, study: Study, trial: Trial, environment: Mapping[str, str]):
         self.trial = trial
         self._study = study
-        self._log, self._read = trial.folder / "log.jsonl", 0
+        self._log, self._read, self._inode = trial.folder / "log.jsonl", 0, None
         self._began, self._stopped, self._is_pruned = time.monotonic(), None, False
         with (trial.folder / "output.log").open("ab") as output:
             self._output_from = output.tell()  # What earlier attempts said is not our reason.
@@ -125,6 +125,9 @@ class Job:
         metric, found = self._study.definition.metric, []
         if self._log.exists():
             with self._log.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self._inode:  # A run that goes on cuts its log, and so replaces it.
+                    self._inode, self._read = inode, 0
                 file.seek(self._read)
                 for line in file:
                     if not line.endswith(b"\n"):

@@ -100,9 +100,7 @@ def start(config: Path, workdir: Path, args: argparse.Namespace) -> list[subproc
     command += [f"--workdir={workdir}", f"--config.steps={args.steps}"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     if args.processes > 1:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment["JVLM_COORDINATOR"] = f"localhost:{port}"
         environment["JVLM_NUM_PROCESSES"] = str(args.processes)
     return [
@@ -114,6 +112,18 @@ def start(config: Path, workdir: Path, args: argparse.Namespace) -> list[subproc
         )
         for index in range(args.processes)
     ]
+
+
+def free_port() -> int:
+    """The first of two free ports in a row."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("", 0))
+            try:
+                other.bind(("", one.getsockname()[1] + 1))
+                return one.getsockname()[1]
+            except (OSError, OverflowError):
+                continue
 
 
 def steps_logged(workdir: Path) -> int:
