@@ -9,7 +9,7 @@ import pytest
 import jvlm
 from jvlm.errors import UserError
 from jvlm.meter import Meter
-from jvlm.trace import parse_span
+from jvlm.trace import Trace, parse_span
 
 
 def device(kind, **stats):
@@ -37,11 +37,11 @@ def test_unknown_chips_say_so():
 
 
 def test_profile(config, tmp_path):
-    jvlm.train(config, tmp_path, (1, 3))
+    jvlm.train(config, tmp_path, (3, 4))
     traces = [p.name for p in (tmp_path / "profile").rglob("*") if p.is_file()]
     assert any(name.endswith(".xplane.pb") for name in traces)
     with pytest.raises(UserError, match="the run does steps 0 to 4 now"):
-        jvlm.train(config, tmp_path / "other", (3, 5))
+        Trace((3, 5), tmp_path, 0, 4)
 
 
 @pytest.mark.parametrize("text", ["3", "3:", "5:3", "a:b", "3:3"])

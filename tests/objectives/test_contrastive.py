@@ -18,7 +18,7 @@ from jvlm.models import build_model
 from jvlm.objectives import build_objective, micro_batches
 from jvlm.state import split
 
-MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
+MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2)}
 MODEL = {
     "name": "clip",
     "embed_dim": 8,
@@ -145,7 +145,8 @@ CACHED = {
 # with those outside (here the gathers of parameters for the second forward), and its fake devices
 # then wait for each other for ever.
 CACHED_CASES = [("ring", None), ("ring", "8x1x1"), ("nce", None), ("nce", "2x2x2")]
-CACHED_CASES += [(name, mesh) for name in ("softmax", "sigmoid") for mesh in (None, *MESHES)]
+# That each loss is the same on every mesh is tested in test_sharded.py.
+CACHED_CASES += [(name, mesh) for name in ("softmax", "sigmoid") for mesh in (None, "2x2x2")]
 
 
 @pytest.mark.parametrize("name, mesh_name", CACHED_CASES)
