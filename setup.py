@@ -42,11 +42,11 @@ setuptools.setup(
         "absl-py",
         "array_record>=0.8; sys_platform == 'linux'",
         "chex",
+        "cykooz.resizer>=4; platform_machine != 'aarch64'",  # No build of Linux on ARM.
         "ftfy>=6.3",
         "grain>=0.2.18",
         "importlib_resources",  # Imported by tensorflow-datasets, which does not declare it.
         "ml_collections>=1.1",
-        "kornia-rs>=0.2",
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",

@@ -7,7 +7,7 @@ from importlib import metadata
 
 PACKAGES = (
     *("jvlm", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy"),
-    *("grain", "pillow", "simplejpeg", "kornia-rs"),
+    *("grain", "pillow", "simplejpeg", "cykooz.resizer"),
 )
 
 

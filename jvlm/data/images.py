@@ -12,9 +12,10 @@ from PIL import Image
 
 from jvlm.errors import UserError, did_you_mean
 
-# One image a thread: the library's own threads would be one a core in each of many processes.
-os.environ.setdefault("RAYON_NUM_THREADS", "1")
-from kornia_rs import imgproc  # noqa: E402
+try:
+    import cykooz_resizer as resizer
+except ImportError:  # Of Linux on ARM there is no build: Pillow does it, ten times slower.
+    resizer = None
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -86,18 +87,23 @@ def resize(image: np.ndarray, height: int, width: int, resample: str = "bicubic"
 
 
 def resize_fast(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The bicubic `resize` in half the time, for augmentation, where no one's pixels are matched.
+    """The bicubic `resize` in a tenth of the time, for augmentation: no one's pixels are matched.
 
-    The same antialiasing filter, but without Pillow's rounding to 8 bits between rows and columns:
-    0.01 levels away on average, a few levels where that rounding cuts off ringing.
+    The same antialiasing filter, rounded to 8 bits between columns and rows and not, as Pillow
+    does, between rows and columns: less than 0.3 levels away on average.
 
     Args:
       image: uint8[H, W, 3], contiguous or a crop.
       height, width: in pixels.
     """
-    if image.shape[:2] == (height, width):
-        return image
-    return imgproc.resize(np.ascontiguousarray(image), (height, width), "bicubic")
+    if resizer is None or image.shape[:2] == (height, width):
+        return resize(image, height, width)
+    rgb = resizer.PixelType.U8x3
+    source = resizer.ImageData(image.shape[1], image.shape[0], rgb, image.tobytes())
+    result = resizer.ImageData(width, height, rgb)
+    bicubic = resizer.ResizeAlg.convolution(resizer.FilterType.catmull_rom)
+    resizer.Resizer().resize(source, result, resizer.ResizeOptions(bicubic))
+    return np.frombuffer(result.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
 def resize_shortest(image: np.ndarray, size: int, resample: str = "bicubic") -> np.ndarray:
@@ -137,6 +143,11 @@ def center_crop(
         image = np.pad(image, (*borders, (0, 0)))
     top, left = half((image.shape[0] - height) / 2), half((image.shape[1] - width) / 2)
     return image[top : top + height, left : left + width]
+
+
+def mirror(image: np.ndarray) -> np.ndarray:
+    """Left to right; numpy's copy of a view with a negative stride takes three times as long."""
+    return np.asarray(Image.fromarray(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
 def affine(

@@ -76,7 +76,7 @@ def random_affine(
 
 def random_flip(example, rng, *, key: str = "image") -> Example:
     """Mirrors every other image left to right. Not where captions say 'left'."""
-    return {key: example[key][:, ::-1] if rng.random() < 0.5 else example[key]}
+    return {key: images.mirror(example[key]) if rng.random() < 0.5 else example[key]}
 
 
 def resize_center_crop(example, rng, *, size: int, key: str = "image") -> Example:

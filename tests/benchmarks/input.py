@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many images a second and core the input makes, beside a torch DataLoader with Pillow.
 
-    pip install torch opencv-python-headless
+    pip install torch opencv-python-headless kornia-rs
     PYTHONPATH=. python tests/benchmarks/input.py --images=PHOTOS [--size=500x375] [--repeats=5]
 
 JPEG bytes of a folder -> random crop of 90 to 100 % of the area, bicubic with antialiasing to 224
@@ -99,7 +99,7 @@ def decoders() -> dict:
 def resizes() -> dict:
     return {
         "Pillow": lambda a: images.resize(a, SIDE, SIDE),
-        "kornia-rs": lambda a: images.resize_fast(a, SIDE, SIDE),
+        "cykooz.resizer": lambda a: images.resize_fast(a, SIDE, SIDE),
     }
 
 

@@ -63,11 +63,15 @@ def test_the_fast_resize_is_pillows_but_for_its_rounding(photo, size):
     want, got = images.resize(photo, *size), images.resize_fast(photo, *size)
     assert got.shape == (*size, 3) and got.dtype == np.uint8
     difference = np.abs(got.astype(int) - want)
-    assert difference.mean() < 0.1 and difference.max() <= 8
+    assert difference.mean() < 0.3 and difference.max() <= 8
     crop = photo[3:-3, 5:-5]
     np.testing.assert_array_equal(
         images.resize_fast(crop, 32, 32), images.resize_fast(crop.copy(), 32, 32)
     )
+
+
+def test_mirror(photo):
+    np.testing.assert_array_equal(images.mirror(photo[3:-3, 5:-5]), photo[3:-3, -6:4:-1])
 
 
 def test_random_resized_crop(photo):
