@@ -233,6 +233,13 @@ def test_hosts_that_differ_are_named(tmp_path):
     assert output.count("process 1 has config other, process 0 has one: make the hosts equal") == 2
 
 
+def test_a_second_run_of_the_same_processes_is_checked_too():
+    script = JOIN.replace("try:", "try:\n    with distributed.joined(config='same'):\n        pass")
+    statuses, output = Pod(script, each=["one", "other"]).statuses()
+    assert statuses == [2, 2]
+    assert output.count("process 1 has config other, process 0 has one") == 2
+
+
 def test_a_folder_that_is_not_shared(tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:

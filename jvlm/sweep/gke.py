@@ -59,15 +59,17 @@ def main(words: Sequence[str]) -> int:
     name, command = launch(words)
     spaces = [word for word in words if word.startswith("--namespace=")]
 
-    def kubectl(verb: str, *arguments: str) -> str:
+    def kubectl(verb: str, *arguments: str) -> str | None:
         line = ["kubectl", verb, "jobset", name, *spaces, "--ignore-not-found", *arguments]
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode and verb == "delete":
             print(done.stderr, file=sys.stderr)
-        return done.stdout  # A look that fails is taken again.
+        return None if done.returncode else done.stdout
 
     def look() -> str:
-        return kubectl("get", "--output=jsonpath={.status.terminalState}")
+        """Completed, Failed, Gone; nothing while it runs, or where this look has failed."""
+        found = kubectl("get", "--output=jsonpath={.kind}{.status.terminalState}")
+        return "Gone" if found == "" else (found or "").removeprefix("JobSet")
 
     def on_terminate(*_):
         kubectl("delete")
@@ -81,6 +83,9 @@ def main(words: Sequence[str]) -> int:
         return status
     while not (state := look()):
         time.sleep(float(os.environ.get("JVLM_POLL_SECONDS", 10)))
+    if state == "Gone":
+        print(f"jvlm: JobSet {name} has been deleted: --retry starts it again")
+        return 1
     if state == "Failed":
         print(f"jvlm: JobSet {name} has failed: kubectl logs job/{name}-slice-0", *spaces)
         return 1

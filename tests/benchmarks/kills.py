@@ -103,6 +103,8 @@ def start(config: Path, workdir: Path, args: argparse.Namespace) -> list[subproc
         port = free_port()
         environment["JVLM_COORDINATOR"] = f"localhost:{port}"
         environment["JVLM_NUM_PROCESSES"] = str(args.processes)
+        # One that is killed before it has said a word is waited for this long.
+        environment["JVLM_START_SECONDS"] = "25"
     return [
         subprocess.Popen(
             command,

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from PIL import Image
@@ -230,15 +231,32 @@ if sys.argv[1] == "apply":
     manifest = json.load(sys.stdin)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     command = job["template"]["spec"]["containers"][0]["command"]
+    place = folder / manifest["metadata"]["name"]
+    place.write_text("")
     if "HANG" not in os.environ:
         status = subprocess.run([sys.executable, TRAINER, *command[2:]]).returncode
-        state = "Failed" if status else "Completed"
-        (folder / manifest["metadata"]["name"]).write_text(state)
+        place.write_text("Failed" if status else "Completed")
 elif sys.argv[1] == "delete":
     (folder / sys.argv[3]).unlink(missing_ok=True)
 elif (folder / sys.argv[3]).exists():
-    print((folder / sys.argv[3]).read_text(), end="")
+    print("JobSet" + (folder / sys.argv[3]).read_text(), end="")
 """
+
+
+def test_the_log_of_a_run_that_goes_on(tmp_path):
+    """It is cut back to the checkpoint, and replaced by a shorter one."""
+    line = lambda step: json.dumps({"step": step, "score": step / 10}) + "\n"
+    job = object.__new__(worker.Job)
+    job._study = types.SimpleNamespace(definition=types.SimpleNamespace(metric="score"))
+    job._log, job._read, job._inode = tmp_path / "log.jsonl", 0, None
+    job._log.write_text(line(2) + line(4))
+    assert job._new_evaluations() == [(2, 0.2), (4, 0.4)]
+    (tmp_path / "part").write_text(line(2))
+    (tmp_path / "part").replace(job._log)
+    assert job._new_evaluations() == [(2, 0.2)]
+    with job._log.open("a") as file:
+        file.write(line(4) + '{"st')
+    assert job._new_evaluations() == [(4, 0.4)]
 
 
 def test_gke(sweep, start, programs, trainer, workdir, monkeypatch):
