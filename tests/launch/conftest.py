@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -108,13 +107,12 @@ class Stage:
 class Started(subprocess.Popen):
     def __init__(self, command, **kwargs):
         super().__init__(
-            command,
+            # A shell starts background jobs with SIGINT ignored, and their children inherit it.
+            ["env", "--default-signal=INT", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell starts background jobs with SIGINT ignored, and their children inherit it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **kwargs,
         )
 
