@@ -39,10 +39,10 @@ def train(
 
     Args:
       config: see README.md, "Configs".
-      profile: (start, stop) of the steps, counted from 0, that leave a trace in workdir/profile,
-        which TensorBoard and xprof read.
       workdir: gets config.json, tokenizer/, checkpoints/, log.jsonl, tensorboard/, parameters.txt,
         report.json, report.md and samples.png.
+      profile: (start, stop) of the steps, counted from 0, that leave a trace in workdir/profile,
+        which TensorBoard and xprof read.
 
     Returns:
       what report.json holds.
