@@ -5,7 +5,7 @@ r"""The quickstart: a CLIP from scratch on handwritten digit scenes, in minutes 
     jvlm data prepare digit_scenes/small
     jvlm train --config=configs/clip/digits.py --workdir=runs/clip_digits
 
-Measured on 2 CPU cores: 4 min 35 s; 95.6 % of the digits of unseen handwriting right (zero-shot,
+Measured on 2 CPU cores: 4 min 41 s; 95.6 % of the digits of unseen handwriting right (zero-shot,
 sum of prompt probabilities; 88.6 % with the mean of prompt embeddings), image-to-text R@1 75.0 %.
 Its image tower is where every other digits recipe starts from.
 """
