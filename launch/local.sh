@@ -20,5 +20,7 @@ for argument in "${arguments[@]}"; do
 done
 
 setup_environment ""
+# The TPU's compiler, which the tests install, complains at length where there is no TPU.
+if [[ -z "$(machine_extra)" ]]; then export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"; fi
 jvlm data prepare "$config" "${overrides[@]}"
 jvlm train --config="$config" --workdir="$workdir" "${arguments[@]}"

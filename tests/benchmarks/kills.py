@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
+    os.environ["JAX_PLATFORMS"] = "cpu"
     began, lost, survivors, early = time.time(), [], [], 0
     with tempfile.TemporaryDirectory() as folder:
         hit, spared = Path(folder, "hit"), Path(folder, "spared")
@@ -98,7 +99,7 @@ def start(config: Path, workdir: Path, args: argparse.Namespace) -> list[subproc
     """The run's processes; one device each."""
     command = [sys.executable, "-m", "jvlm.cli", "train", f"--config={config}"]
     command += [f"--workdir={workdir}", f"--config.steps={args.steps}"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment = dict(os.environ)
     if args.processes > 1:
         port = free_port()
         environment["JVLM_COORDINATOR"] = f"localhost:{port}"
