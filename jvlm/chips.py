@@ -18,7 +18,6 @@ class Chip(NamedTuple):
         less than the chip has; GPU: the card's.
       hbm_bandwidth: bytes/s.
       link_bandwidth: bytes/s that the chip sends to its neighbours, all ports together, one way.
-      link: through what.
       dcn_bandwidth: bytes/s to other slices, one way; None where the maker does not say.
     """
 
@@ -28,13 +27,12 @@ class Chip(NamedTuple):
     hbm_bytes: int
     hbm_bandwidth: float
     link_bandwidth: float
-    link: str
     dcn_bandwidth: float | None = None
 
 
-def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link, dcn_gbits=None) -> Chip:
+def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, dcn_gbits=None) -> Chip:
     return Chip(
-        *(name, kinds, tflops * TERA, int(gib * GIB), hbm_gbps * GIGA, link_gbps * GIGA, link),
+        *(name, kinds, tflops * TERA, int(gib * GIB), hbm_gbps * GIGA, link_gbps * GIGA),
         dcn_bandwidth=dcn_gbits and dcn_gbits * GIGA / 8,
     )
 
@@ -45,20 +43,20 @@ def _chip(name, kinds, tflops, gib, hbm_gbps, link_gbps, link, dcn_gbits=None) -
 # NVIDIA: the data sheets of the A100, H100, H200 and L4; for the RTX 4090 appendix A of the Ada
 # architecture's white paper. Figures "with sparsity" and NVLink and PCIe both ways are halved.
 CHIPS: tuple[Chip, ...] = (
-    _chip("v4", ("TPU v4",), 275, 30.75, 1200, 300, "ICI, 3D torus"),
-    _chip("v5e", ("TPU v5 lite", "TPU v5e"), 197, 15.75, 819, 200, "ICI, 2D torus", 25),
-    _chip("v5p", ("TPU v5", "TPU v5p"), 459, 95.74, 2765, 600, "ICI, 3D torus", 50),
-    _chip("v6e", ("TPU v6 lite", "TPU v6e"), 918, 31.25, 1638, 400, "ICI, 2D torus", 100),
-    _chip("tpu7x", ("TPU7x",), 1153.5, 94.75, 3690, 300, "ICI, 3D torus", 50),
+    _chip("v4", ("TPU v4",), 275, 30.75, 1200, 300),
+    _chip("v5e", ("TPU v5 lite", "TPU v5e"), 197, 15.75, 819, 200, 25),
+    _chip("v5p", ("TPU v5", "TPU v5p"), 459, 95.74, 2765, 600, 50),
+    _chip("v6e", ("TPU v6 lite", "TPU v6e"), 918, 31.25, 1638, 400, 100),
+    _chip("tpu7x", ("TPU7x",), 1153.5, 94.75, 3690, 300, 50),
     _chip(
         *("a100-40gb", ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB")),
-        *(312, 40, 1555, 300, "NVLink"),
+        *(312, 40, 1555, 300),
     ),
-    _chip("a100", ("NVIDIA A100-SXM4-80GB",), 312, 80, 2039, 300, "NVLink"),
-    _chip("h100", ("NVIDIA H100 80GB HBM3",), 989.4, 80, 3350, 450, "NVLink"),
-    _chip("h200", ("NVIDIA H200",), 989.4, 141, 4800, 450, "NVLink"),
-    _chip("l4", ("NVIDIA L4",), 121, 24, 300, 32, "PCIe"),
-    _chip("rtx4090", ("NVIDIA GeForce RTX 4090",), 165.2, 24, 1008, 32, "PCIe"),
+    _chip("a100", ("NVIDIA A100-SXM4-80GB",), 312, 80, 2039, 300),
+    _chip("h100", ("NVIDIA H100 80GB HBM3",), 989.4, 80, 3350, 450),
+    _chip("h200", ("NVIDIA H200",), 989.4, 141, 4800, 450),
+    _chip("l4", ("NVIDIA L4",), 121, 24, 300, 32),
+    _chip("rtx4090", ("NVIDIA GeForce RTX 4090",), 165.2, 24, 1008, 32),
 )
 
 

@@ -172,7 +172,7 @@ def run_train(args: argparse.Namespace) -> None:
     from jvlm.train import train
 
     # Until the run itself waits for it: there is nothing to save yet.
-    signal.signal(signal.SIGTERM, lambda *_: _exit(Preempted.status))
+    signal.signal(signal.SIGTERM, _end_before_the_run)
     config = load(args.config, args.overrides)
     profile = parse_span(args.profile) if args.profile else None
     report = train(config, args.workdir, profile)
@@ -181,6 +181,11 @@ def run_train(args: argparse.Namespace) -> None:
     print(
         f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}"
     )
+
+
+def _end_before_the_run(number, frame) -> None:
+    print("jvlm: the machine is taken away before the run has begun", file=sys.stderr)
+    _exit(Preempted.status)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:

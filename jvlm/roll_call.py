@@ -166,6 +166,19 @@ def start_coordinator(port: int, count: int) -> subprocess.Popen:
     return process
 
 
+def free_port() -> int:
+    """The first of two ports in a row that are free on this host: what a coordinator needs."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("", 0))
+            port = one.getsockname()[1]
+            try:
+                other.bind(("", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
 def _connect(host: str, port: int, seconds: float) -> socket.socket:
     deadline = time.monotonic() + seconds
     while True:

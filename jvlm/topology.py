@@ -26,14 +26,12 @@ EXAMPLES = "v5e:8x8, 2xv5e:8x8 (two slices), cpu:8 or gpu:h100:8"
 class Topology(NamedTuple):
     """Attributes:
     name: as asked for.
-    platform: 'tpu', 'cpu' or 'gpu'.
     chip: what each device is; None for a CPU.
     devices: to make a mesh of. Nothing runs on those that are not there.
     exact: they compile as the machine itself would; else they are CPUs that stand in for GPUs.
     """
 
     name: str
-    platform: str
     chip: chips.Chip | None
     devices: list[jax.Device]
     exact: bool
@@ -50,7 +48,7 @@ def get_topology(name: str) -> Topology:
       UserError: there is no such machine, by what there is; libtpu is not installed.
     """
     if found := re.fullmatch(r"cpu:([1-9]\d*)", name):
-        return Topology(name, "cpu", None, _cpus(name, int(found[1])), True)
+        return Topology(name, None, _cpus(name, int(found[1])), True)
     if found := re.fullmatch(r"gpu:([\w-]+):([1-9]\d*)", name):
         return _gpus(name, found[1], int(found[2]))
     if found := re.fullmatch(r"(?:([1-9]\d*)x)?((?:v|tpu)\w+):([\dx]+)", name):
@@ -85,7 +83,7 @@ def _gpus(name: str, wanted: str, count: int) -> Topology:
     stand_ins = _cpus(name, count, platforms="cuda,cpu" if has_card else "cpu")
     own = [device for device in jax.devices() if device.device_kind in chip.kinds]
     exact = len(own) >= count
-    return Topology(name, "gpu", chip, own[:count] if exact else stand_ins, exact)
+    return Topology(name, chip, own[:count] if exact else stand_ins, exact)
 
 
 def _tpus(name: str, slices: int, generation: str, shape: str) -> Topology:
@@ -129,4 +127,4 @@ def _tpus(name: str, slices: int, generation: str, shape: str) -> Topology:
         options["num_slices"] = slices
     found = topologies.get_topology_desc(f"{generation}:{shape}", "tpu", **options)
     chip = next(chip for chip in chips.CHIPS if chip.name == generation)
-    return Topology(name, "tpu", chip, list(found.devices), True)
+    return Topology(name, chip, list(found.devices), True)

@@ -37,21 +37,7 @@ is_count "$grace" || fail "--grace=$grace: needs seconds, a positive number"
 read_train_arguments "$@"
 train=(jvlm train --config="$config" --workdir="$workdir" "${arguments[@]}")
 
-free_port() {  # The first of two in a row.
-  python -c '
-import socket
-for _ in range(100):
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("", 0))
-        port = one.getsockname()[1]
-        try:
-            two.bind(("", port + 1))
-        except (OSError, OverflowError):
-            continue
-        print(port)
-        break
-'
-}
+free_port() { python -c 'from jvlm.roll_call import free_port; print(free_port())'; }
 
 # Starts all processes and waits for them; puts the exit status of the run into $result.
 attempt() {

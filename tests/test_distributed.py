@@ -9,7 +9,6 @@ import pathlib
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,18 +25,6 @@ from jvlm.errors import PeerLost, UserError
 OVERRIDES = ["seed=3", "optim.schedule=constant"]
 
 
-def free_port():
-    """Of two free ports in a row, the first."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("", 0))
-            try:
-                other.bind(("", one.getsockname()[1] + 1))
-                return one.getsockname()[1]
-            except (OSError, OverflowError):
-                continue
-
-
 class Pod:
     """`count` processes of `devices` each that run the same script, as a launcher starts them."""
 
@@ -46,7 +33,7 @@ class Pod:
         environment = {
             **os.environ,
             "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", devices),
-            "JVLM_COORDINATOR": f"localhost:{free_port()}",
+            "JVLM_COORDINATOR": f"localhost:{roll_call.free_port()}",
             "JVLM_NUM_PROCESSES": str(count),
             **environment,
         }
@@ -312,7 +299,7 @@ def call(monkeypatch):
     """index, on_lost -> connection to a coordinator of two, with short times, in a thread."""
     for name, value in dict(BEAT=0.1, SILENCE=1.0, GRACE=0.3).items():
         monkeypatch.setattr(roll_call, name, value)
-    port, stop = free_port(), threading.Event()
+    port, stop = roll_call.free_port(), threading.Event()
 
     async def serve():
         it = roll_call._Coordinator(2)

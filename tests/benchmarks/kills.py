@@ -16,12 +16,13 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from jvlm.roll_call import free_port
 
 EVERY = 3
 CONFIG = f"""
@@ -115,18 +116,6 @@ def start(config: Path, workdir: Path, args: argparse.Namespace) -> list[subproc
         )
         for index in range(args.processes)
     ]
-
-
-def free_port() -> int:
-    """The first of two free ports in a row."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("", 0))
-            try:
-                other.bind(("", one.getsockname()[1] + 1))
-                return one.getsockname()[1]
-            except (OSError, OverflowError):
-                continue
 
 
 def steps_logged(workdir: Path) -> int:
