@@ -51,6 +51,7 @@ PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r".*mlp/(up|gate)/bias", ("mlp",)),
     (r".*mlp/down/kernel", ("mlp", "embed")),
     (r".*token/embedding", ("vocab", "embed")),
+    (r".*lm_head/kernel", ("embed", "vocab")),
     (r".*(patch|conv(\d|_shortcut))/kernel", (None, None, None, "embed")),
     (r".*pool/attn_(q|k|v)/kernel", ("embed", "heads", None)),
     (r".*pool/attn_(q|k|v)/bias", ("heads", None)),

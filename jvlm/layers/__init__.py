@@ -9,7 +9,7 @@ Shape legend, used in every docstring and einsum of the package:
 
 from jvlm.layers.attention import Attention, attend
 from jvlm.layers.block import Block, BlockConfig, Context, check_block
-from jvlm.layers.cache import KVCache
+from jvlm.layers.cache import DecodeCache, KVCache
 from jvlm.layers.embed import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
 from jvlm.layers.linear import Linear
 from jvlm.layers.mlp import ACTIVATIONS, Mlp
@@ -25,6 +25,7 @@ __all__ = [
     "Context",
     "Conv",
     "ConvStem",
+    "DecodeCache",
     "KVCache",
     "Linear",
     "Mlp",

@@ -141,6 +141,7 @@ class Attention(nn.Module):
       memory_width: D of keys and values where they come from elsewhere (cross-attention).
       qkv_bias, out_bias: biases of the projections.
       rope_theta: base of rotary positions; None for none.
+      scale: of the logits; default 1/sqrt(H).
       std: initial standard deviations of (q, k and v; out).
       dtype, backend, query_chunk: see `precision.Compute`.
     """
@@ -153,6 +154,7 @@ class Attention(nn.Module):
     qkv_bias: bool = True
     out_bias: bool = True
     rope_theta: float | None = None
+    scale: float | None = None
     std: tuple[float | None, float | None] = (None, None)
     dtype: str = "float32"
     backend: str = "auto"
@@ -208,7 +210,7 @@ class Attention(nn.Module):
                 k, v = cache.k, cache.v
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
-            y = attend(q, k, v, mask=mask, bias=bias, **how)
+            y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
         y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
         return y, cache

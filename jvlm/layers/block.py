@@ -38,6 +38,7 @@ class BlockConfig:
       qkv_bias, out_bias, mlp_bias: which projections have biases.
       memory_width: width of the cross-attended states; None for a block without cross-attention.
       rope_theta: base of rotary positions; None for none.
+      attn_scale: of attention logits; default 1/sqrt(H), 1 in T5.
       dropout: rate on each branch, on exactly when a `dropout` rng is given.
       std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
         1/sqrt(fan-in).
@@ -58,6 +59,7 @@ class BlockConfig:
     mlp_bias: bool = True
     memory_width: int | None = None
     rope_theta: float | None = None
+    attn_scale: float | None = None
     dropout: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
 
@@ -176,6 +178,7 @@ def make_attention(
         qkv_bias=cfg.qkv_bias,
         out_bias=cfg.out_bias,
         rope_theta=None if memory_width else cfg.rope_theta,
+        scale=cfg.attn_scale,
         std=cfg.std[:2],
         dtype=compute.dtype,
         backend=compute.attention,

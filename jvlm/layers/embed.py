@@ -159,9 +159,9 @@ class TokenEmbed(nn.Module):
         return constrain(x, "batch", None, None)
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x [B, T, D] -> logits float32[B, T, V] (tied output layer)."""
+        """x [..., D] -> logits float32[..., V] (tied output layer)."""
         table = self.table.astype(self.dtype)
-        return jnp.einsum("BTD,VD->BTV", x, table, preferred_element_type=jnp.float32)
+        return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
 
 
 def resize_positions(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jvlm import sharding
 from jvlm.errors import UserError, did_you_mean
 from jvlm.layers.block import Context
+from jvlm.layers.cache import KVCache
 from jvlm.precision import cast_weights
 
 REMAT_POLICIES = {
@@ -60,6 +61,16 @@ class Stack:
         args = self.block.dummy_inputs()
         one = lambda key: self.block.init(key, *args)["params"]  # noqa: E731
         return jax.vmap(one)(jax.random.split(rng, self.depth))
+
+    def begin_cache(self, params: Any, rows: int) -> Any:
+        """Caches without slots for `rows` rows, in the form of `params`. See `KVCache.write`."""
+        cfg, dtype = self.block.cfg, self.block.compute.dtype
+        head_dim = cfg.head_dim or cfg.width // cfg.num_heads
+        shape = (rows, 0, cfg.num_kv_heads or cfg.num_heads, head_dim)
+        names = ("attn",) if cfg.memory_width is None else ("attn", "cross_attn")
+        if isinstance(params, tuple):
+            return ({name: KVCache.empty(shape, dtype) for name in names},) * self.depth
+        return {name: KVCache.empty((self.depth, *shape), dtype) for name in names}
 
     def __call__(
         self,

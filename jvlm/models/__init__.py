@@ -9,12 +9,14 @@ import flax.linen as nn
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
 from jvlm.models import chinese_clip, clip, siglip
+from jvlm.models.towers import gpt2
 from jvlm.precision import Compute
 
 # Name -> module, its config class, published sizes.
 MODELS = {
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
     "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),
+    "gpt2": (gpt2.GPT2, gpt2.GPT2Config, gpt2.VARIANTS),
     "siglip": (clip.CLIP, clip.CLIPConfig, siglip.VARIANTS),
 }
 
