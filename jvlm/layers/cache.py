@@ -14,6 +14,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jvlm.sharding import constrain
+
 
 @flax.struct.dataclass
 class KVCache:
@@ -50,7 +52,8 @@ class KVCache:
         """With free slots behind the others, `slots` in all."""
         free = [(0, 0)] * self.k.ndim
         free[-3] = (0, slots - self.k.shape[-3])
-        return KVCache(jnp.pad(self.k, free), jnp.pad(self.v, free))
+        names = (None, "batch", None, "kv_heads", None)[-self.k.ndim :]
+        return KVCache(*(constrain(jnp.pad(x, free), *names) for x in (self.k, self.v)))
 
 
 @flax.struct.dataclass
