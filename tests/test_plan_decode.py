@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jvlm import cli, plan_decode, sharding
+from jvlm import plan_decode, sharding
 from jvlm.errors import UserError
 from jvlm.models import build_model
 from jvlm.precision import Compute, cast_weights
@@ -88,7 +88,7 @@ def test_a_model_without_decoder():
         planned(clip)
 
 
-def test_command(tmp_path, capsys):
+def test_command(tmp_path, call):
     config = tmp_path / "tiny.py"
     config.write_text(
         "from configs import common\n"
@@ -97,17 +97,18 @@ def test_command(tmp_path, capsys):
         f"    c.model = dict(name='gpt2', **{SIZES})\n"
         "    return c\n"
     )
-    line = ["plan", "--decode", f"--config={config}", "--topology=cpu:8", "--length=16", "--json"]
-    cli.main([*line, "--mesh=data=4,tensor=-1", "--batch=4", "--beams=2"])
-    result = json.loads(capsys.readouterr().out)
-    assert result["mesh"] == dict(data=4, fsdp=1, tensor=2) and result["sequences"] == 2
+    line = ["plan", "--decode", "--topology=cpu:8", "--length=16", "--json"]
+    of_config = [*line, f"--config={config}"]
+    status, out, _ = call(*of_config, "--mesh=data=4,tensor=-1", "--batch=4", "--beams=2")
+    result = json.loads(out)
+    assert status == 0 and result["sequences"] == 2
+    assert result["mesh"] == dict(data=4, fsdp=1, tensor=2)
 
     for bad, words in (
-        ([*line, "--mesh=tensor=x"], "--mesh 'tensor=x': give sizes of axes"),
-        ([line[0], line[1], "--topology=cpu:8"], "give --config or --model"),
-        ([line[0], "--topology=cpu:8"], "give --config, or --decode with --model"),
-        ([line[0], line[1], "--topology=cpu:8", f"--model={tmp_path}"], "no checkpoint in it"),
+        ([*of_config, "--mesh=tensor=x"], "--mesh 'tensor=x': give sizes of axes"),
+        (line, "give --config or --model"),
+        (["plan", "--topology=cpu:8"], "give --config, or --decode with --model"),
+        ([*line, f"--model={tmp_path}"], "no checkpoint in it"),
     ):
-        with pytest.raises(SystemExit) as end:
-            cli.main(bad)
-        assert end.value.code == 2 and words in capsys.readouterr().err
+        status, _, error = call(*bad)
+        assert status == 2 and words in error
