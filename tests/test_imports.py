@@ -20,6 +20,9 @@ MAY_IMPORT = {
     "sharding": {"errors", "paths"},
     "layers": {"errors", "precision", "sharding"},
     "models": {"errors", "precision", "sharding", "layers", "config"},
+    "generation": {
+        *("errors", "config", "layers", "models", "sharding", "paths", "precision"),
+    },
     "convert": {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),
     },
@@ -49,7 +52,7 @@ MAY_IMPORT = {
     "warm_start": {"errors", "paths", "config", "layers", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
-        *("data", "tokenizers", "evaluators", "convert", "layers"),
+        *("data", "tokenizers", "evaluators", "convert", "layers", "generation"),
     },
     "progress": set(),
     "topk": {"sharding"},
