@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_json(sweep)
 
     plan = verb("plan", run_plan, "Compile a config for a machine you do not have: does it fit?")
-    _add_config(plan, required=True)
+    _add_config(plan, required=False)
     plan.add_argument(
         "--topology",
         required=True,
@@ -94,6 +94,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--find-batch", action="store_true", help="the largest batch, and the remat it takes"
     )
     plan.add_argument("--memory", type=float, metavar="GIB", help="per chip, instead of the chip's")
+    decode = plan.add_argument_group("of generation, in place of training")
+    decode.add_argument("--decode", action="store_true", help="plan generation")
+    decode.add_argument("--model", help="run or published checkpoint, in place of --config")
+    decode.add_argument("--mesh", default="tensor=-1", help="default tensor=-1: over all chips")
+    decode.add_argument("--batch", type=int, default=1, help="prompts at a time (default 1)")
+    decode.add_argument("--length", type=int, default=2048, help="prompt and answer (default 2048)")
+    decode.add_argument("--beams", type=int, default=1, help="or samples per prompt (default 1)")
+    decode.add_argument("--dtype", default="bfloat16", help="of weights and cache (bfloat16)")
     _add_json(plan)
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
@@ -204,6 +212,10 @@ def run_plan(args: argparse.Namespace) -> None:
     from jvlm import plan
     from jvlm.config import load
 
+    if args.decode:
+        return _run_plan_decode(args)
+    if not args.config:
+        raise UserError("plan: give --config, or --decode with --model")
     machine = plan.Plan(load(args.config, args.overrides), args.topology, args.memory)
     print(f"jvlm: compiling for {args.topology}; large models take minutes", file=sys.stderr)
     if args.find_batch:
@@ -213,6 +225,44 @@ def run_plan(args: argparse.Namespace) -> None:
     _print(args, result, plan.describe(result))
     if not result["fits"]:
         sys.exit(1)
+
+
+def _run_plan_decode(args: argparse.Namespace) -> None:
+    from jvlm import plan_decode
+    from jvlm.config import load
+    from jvlm.models import build_model
+    from jvlm.precision import Compute
+
+    if bool(args.config) == bool(args.model):
+        raise UserError("plan --decode: give --config or --model")
+    compute = Compute(dtype=args.dtype)
+    if args.config:
+        model = build_model(load(args.config, args.overrides).model.to_dict(), compute)
+    else:
+        model = plan_decode.model_of(args.model, compute)
+    result = plan_decode.plan_decode(
+        model,
+        args.topology,
+        mesh=_mesh(args.mesh),
+        batch=args.batch,
+        length=args.length,
+        sequences=args.beams,
+        memory=args.memory,
+    )
+    _print(args, result, plan_decode.describe(result))
+    if not result["fits"]:
+        sys.exit(1)
+
+
+def _mesh(text: str) -> dict[str, int]:
+    """'fsdp=2,tensor=4' as sizes; axes that are not named are 1."""
+    sizes = {"data": 1}
+    for item in text.split(","):
+        name, _, size = item.partition("=")
+        if not size.lstrip("-").isdigit():
+            raise UserError(f"--mesh {text!r}: give sizes of axes, such as fsdp=2,tensor=4")
+        sizes[name] = int(size)
+    return sizes
 
 
 def run_data(args: argparse.Namespace) -> None:

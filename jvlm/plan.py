@@ -18,7 +18,7 @@ from jvlm.hlo import Collective, Program
 from jvlm.layers.stack import REMAT_POLICIES
 from jvlm.pretrained import load
 from jvlm.step import batch_shapes, build_step
-from jvlm.topology import get_topology
+from jvlm.topology import Topology, get_topology
 
 POLICIES = tuple(REMAT_POLICIES)  # The cheapest first.
 _NEEDED = re.compile(r"(?:required[^(]*\(|Used )([\d.]+)([KMGT]?)")
@@ -68,6 +68,53 @@ def measure(compiled: jax.stages.Compiled) -> Measured:
         collectives=program.collectives(),
         unknown_loops=program.unknown_loops,
     )
+
+
+def compile_or_need(
+    lowered: jax.stages.Lowered,
+) -> tuple[jax.stages.Compiled | None, Measured | None, int | None]:
+    """Compiles.
+
+    Returns:
+      (the program, what it takes, None); where the device's memory is too small (None, None, the
+      bytes that it would have needed).
+    """
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = _needed_bytes(str(error))
+        if needed is None:
+            raise
+        return None, None, needed
+    return compiled, measure(compiled), None
+
+
+def roofline(
+    topology: Topology, mesh: jax.sharding.Mesh, flops: float, measured: Measured | None
+) -> dict[str, Any]:
+    """The least time a step can take, and what it then waits for."""
+    chip = topology.chip
+    if chip is None:
+        return {"roofline_seconds": None, "bound_by": None, "seconds": {}}
+    seconds = {"compute": flops / mesh.size / chip.peak_flops}
+    if measured is not None:
+        sent = dict.fromkeys(("chips", "slices"), 0)
+        for collective in measured.collectives:
+            sent["slices" if collective.kind == "send" else "chips"] += collective.bytes
+        seconds = {
+            "compute": measured.dot_flops / chip.peak_flops,
+            "memory": measured.moved / chip.hbm_bandwidth,
+            "interconnect": sent["chips"] / chip.link_bandwidth,
+        }
+        if sent["slices"] and chip.dcn_bandwidth:
+            seconds["network"] = sent["slices"] / chip.dcn_bandwidth
+    bound = max(seconds, key=seconds.get)
+    return {
+        "roofline_seconds": seconds[bound],
+        "bound_by": bound,
+        "seconds": seconds,
+        "mfu_at_roofline": flops / (seconds[bound] * mesh.size * chip.peak_flops),
+    }
 
 
 class Plan:
@@ -120,17 +167,11 @@ class Plan:
         arguments = (training.state, batch, teacher)
         with jax.set_mesh(self.mesh):
             lowered = training.step.lower(*arguments)
-        needed = measured = None
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            needed = _needed_bytes(str(error))
-            if needed is None:
-                raise
-            given, peak = _bytes_per_device(arguments), needed
+        compiled, measured, needed = compile_or_need(lowered)
+        if compiled is None:
+            given, peak = bytes_per_device(arguments), needed
             temporaries = peak - given
         else:
-            measured = measure(compiled)
             # What the step does not read takes its place on the device all the same.
             unread = _unread(arguments, compiled.input_shardings[0])
             given, temporaries = measured.arguments + unread, measured.temporaries
@@ -146,10 +187,10 @@ class Plan:
             "batch_per_chip": config.data.batch_size / sharding.batch_shards(self.mesh),
             "remat": config.compute.remat,
             "per_chip": {
-                "parameters_bytes": _bytes_per_device(weights),
-                "optimizer_bytes": _bytes_per_device(state.opt_state),
-                "gradients_bytes": _bytes_per_device(state.params),
-                "batch_bytes": _bytes_per_device(batch),
+                "parameters_bytes": bytes_per_device(weights),
+                "optimizer_bytes": bytes_per_device(state.opt_state),
+                "gradients_bytes": bytes_per_device(state.params),
+                "batch_bytes": bytes_per_device(batch),
                 "arguments_bytes": given,
                 "temporaries_bytes": temporaries,
                 "peak_bytes": peak,
@@ -158,7 +199,7 @@ class Plan:
             },
             "flops_per_step": flops,
             "collectives": [c._asdict() for c in measured.collectives] if measured else [],
-            **self._roofline(flops, measured),
+            **roofline(self.topology, self.mesh, flops, measured),
             "unknown_loops": measured.unknown_loops if measured else 0,
             "estimate": not self.topology.exact,
             "fits": needed is None and (self.capacity is None or peak <= self.capacity),
@@ -200,31 +241,6 @@ class Plan:
         places = sharding.tree_shardings(self.teacher.params, self.mesh)
         shape = lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
         return self.teacher.model, jax.tree.map(shape, self.teacher.params, places)
-
-    def _roofline(self, flops: float, measured: Measured | None) -> dict[str, Any]:
-        """The least time a step can take, and what it then waits for."""
-        chip = self.topology.chip
-        if chip is None:
-            return {"roofline_seconds": None, "bound_by": None, "seconds": {}}
-        seconds = {"compute": flops / self.mesh.size / chip.peak_flops}
-        if measured is not None:
-            sent = dict.fromkeys(("chips", "slices"), 0)
-            for collective in measured.collectives:
-                sent["slices" if collective.kind == "send" else "chips"] += collective.bytes
-            seconds = {
-                "compute": measured.dot_flops / chip.peak_flops,
-                "memory": measured.moved / chip.hbm_bandwidth,
-                "interconnect": sent["chips"] / chip.link_bandwidth,
-            }
-            if sent["slices"] and chip.dcn_bandwidth:
-                seconds["network"] = sent["slices"] / chip.dcn_bandwidth
-        bound = max(seconds, key=seconds.get)
-        return {
-            "roofline_seconds": seconds[bound],
-            "bound_by": bound,
-            "seconds": seconds,
-            "mfu_at_roofline": flops / (seconds[bound] * self.mesh.size * chip.peak_flops),
-        }
 
 
 def search(plan: Plan, say: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -270,11 +286,12 @@ def describe(result: dict[str, Any]) -> list[str]:
         f"{result['batch_per_chip']:g} rows per chip, remat {result['remat']}",
         "per chip",
         *(
-            f"  {name:22} {_size(chip[f'{name}_bytes'])}"
+            f"  {name:22} {describe_size(chip[f'{name}_bytes'])}"
             for name in ("parameters", "optimizer", "gradients", "batch", "arguments")
         ),
-        f"  {'temporaries':22} {_size(chip['temporaries_bytes'])}{about}",
-        f"  {'peak':22} {_size(chip['peak_bytes'])} of {_size(chip['capacity_bytes'])}{about}",
+        f"  {'temporaries':22} {describe_size(chip['temporaries_bytes'])}{about}",
+        f"  {'peak':22} {describe_size(chip['peak_bytes'])} of "
+        f"{describe_size(chip['capacity_bytes'])}{about}",
         f"FLOPs per step           {result['flops_per_step']:.4g} in all, what training needs",
     ]
     if chip["dot_flops"] is not None:
@@ -283,7 +300,7 @@ def describe(result: dict[str, Any]) -> list[str]:
             f"  matmuls of the program {chip['dot_flops']:.4g} per chip, {again:.3f} of its share"
         )
     for kind, count, size in (c.values() for c in result["collectives"]):
-        lines.append(f"  {kind:22} {_size(size)} sent per chip, {count:,} times")
+        lines.append(f"  {kind:22} {describe_size(size)} sent per chip, {count:,} times")
     if result["unknown_loops"]:
         lines.append(f"  {result['unknown_loops']} loops of unknown length are counted once")
     if result["roofline_seconds"] is not None:
@@ -296,7 +313,7 @@ def describe(result: dict[str, Any]) -> list[str]:
         lines.append(f"the config's own batch fits with remat {result['cheapest_remat']}")
     if result["fits"]:
         return [*lines, "fits"]
-    over = _size(chip["peak_bytes"] - chip["capacity_bytes"])
+    over = describe_size(chip["peak_bytes"] - chip["capacity_bytes"])
     return [*lines, f"does not fit: {over} too much"]
 
 
@@ -305,18 +322,19 @@ def _describe_try(result: dict[str, Any]) -> str:
     chip = result["per_chip"]
     return (
         f"remat {result['remat']:5} {result['batch_per_chip']:>8g} rows per chip   peak "
-        f"{_size(chip['peak_bytes']):>12} of {_size(chip['capacity_bytes'])}   "
+        f"{describe_size(chip['peak_bytes']):>12} of {describe_size(chip['capacity_bytes'])}   "
         f"{'fits' if result['fits'] else 'does not fit'}"
     )
 
 
-def _size(size: float | None) -> str:
+def describe_size(size: float | None) -> str:
+    """Bytes in words."""
     if size is None:
         return "unknown"
     return f"{size / 2**30:.3f} GiB" if size >= 2**27 else f"{size / 2**20:.3f} MiB"
 
 
-def _bytes_per_device(tree: Any) -> int:
+def bytes_per_device(tree: Any) -> int:
     """Bytes of one device's share of arrays that are described by shape and sharding."""
     return sum(
         x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
@@ -326,7 +344,7 @@ def _bytes_per_device(tree: Any) -> int:
 def _unread(arguments: Any, places: Any) -> int:
     """Bytes per device of arguments that the compiler has left out of the program."""
     sizes = jax.tree.map(
-        lambda x, place: _bytes_per_device(x) if place is None else 0, arguments, places
+        lambda x, place: bytes_per_device(x) if place is None else 0, arguments, places
     )
     return sum(jax.tree.leaves(sizes))
 

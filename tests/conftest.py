@@ -110,6 +110,29 @@ def colours():
     )
 
 
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs `jvlm ...` in this process; gives (status, standard output, standard error)."""
+
+    from jvlm import cli
+
+    def exit(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(cli, "_exit", exit)
+
+    def run(*arguments):
+        try:
+            cli.main([str(argument) for argument in arguments])
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share an expensive fixture go to one worker, so that it is made once."""

@@ -13,7 +13,6 @@ from PIL import Image
 from sklearn import linear_model
 
 import jvlm
-from jvlm import cli
 from jvlm.data.builders import digit_scenes
 from jvlm.errors import UserError
 
@@ -31,27 +30,6 @@ def pictures(tmp_path):
         pixels = digit_scenes.compose("small", "test", index)["image"]
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     return tmp_path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs `jvlm ...` in this process; gives (status, standard output, standard error)."""
-
-    def exit(status):
-        raise SystemExit(status)
-
-    monkeypatch.setattr(cli, "_exit", exit)
-
-    def run(*arguments):
-        try:
-            cli.main([str(argument) for argument in arguments])
-            status = 0
-        except SystemExit as end:
-            status = end.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 def test_classify(call, trained, pictures):

@@ -199,7 +199,7 @@ class Attention(nn.Module):
         q = Linear((self.width,), (self.num_heads, self.head_dim), name="q", **own)(x)
         q = constrain(q, "batch", None, "heads", None)
         if self.memory_width is not None and memory is None:
-            k, v = cache.k, cache.v
+            k, v = cache.by_slot()
         else:
             memory = x if self.memory_width is None else memory
             k = Linear((source,), (self.num_kv_heads, self.head_dim), name="k", **qkv)(memory)
@@ -211,8 +211,8 @@ class Attention(nn.Module):
                     positions = jnp.arange(x.shape[1])[None]
                 q, k = (rotate(t, positions, self.rope) for t in (q, k))
             if cache is not None:
-                cache = KVCache(k, v) if self.memory_width else cache.write(k, v, slot)
-                k, v = cache.k, cache.v
+                cache = KVCache.of(k, v) if self.memory_width else cache.write(k, v, slot)
+                k, v = cache.by_slot()
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
             y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, **how)

@@ -14,14 +14,20 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jvlm.sharding import constrain
+
 
 @flax.struct.dataclass
 class KVCache:
     """Keys and values of one layer; with a leading `layers` axis, of a whole stack.
 
+    A head's slots lie together: attention over few tokens reads the cache as it is, where slots
+    before heads would be transposed at every step (measured on 2 cores, 12 layers of GPT-2's width,
+    16 rows of 96 slots: 4.9 ms and not 82).
+
     Attributes:
-      k: [B, S, K, H].
-      v: [B, S, K, H].
+      k: [B, K, S, H].
+      v: [B, K, S, H].
     """
 
     k: jax.Array
@@ -29,8 +35,17 @@ class KVCache:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], dtype: str) -> "KVCache":
-        """Zeros of [layers, B, S, K, H] (or one layer's shape)."""
+        """Zeros of [layers, B, K, S, H] (or one layer's shape)."""
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    @classmethod
+    def of(cls, k: jax.Array, v: jax.Array) -> "KVCache":
+        """Of k, v [B, S, K, H] and no free slots."""
+        return cls(k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+    def by_slot(self) -> tuple[jax.Array, jax.Array]:
+        """One layer's (k, v), each [B, S, K, H]."""
+        return self.k.swapaxes(1, 2), self.v.swapaxes(1, 2)
 
     def write(self, k: jax.Array, v: jax.Array, slot: jax.Array | None) -> "KVCache":
         """Stores k, v [B, T, K, H] of one layer at slots `slot`, `slot + 1`, ...
@@ -38,19 +53,20 @@ class KVCache:
         A cache without slots (S = 0) becomes one of T: so a prompt attends to itself and not to
         the free slots behind it.
         """
-        if self.k.shape[-3] == 0:
-            return KVCache(k, v)
-        at = (0, slot, 0, 0)
-        return KVCache(
-            jax.lax.dynamic_update_slice(self.k, k.astype(self.k.dtype), at),
-            jax.lax.dynamic_update_slice(self.v, v.astype(self.v.dtype), at),
+        new = KVCache.of(k, v)
+        if self.k.shape[-2] == 0:
+            return new
+        write = lambda old, new: jax.lax.dynamic_update_slice(
+            old, new.astype(old.dtype), (0, 0, slot, 0)
         )
+        return jax.tree.map(write, self, new)
 
     def grow(self, slots: int) -> "KVCache":
         """With free slots behind the others, `slots` in all."""
         free = [(0, 0)] * self.k.ndim
-        free[-3] = (0, slots - self.k.shape[-3])
-        return KVCache(jnp.pad(self.k, free), jnp.pad(self.v, free))
+        free[-2] = (0, slots - self.k.shape[-2])
+        names = (None, "batch", "kv_heads", None, None)[-self.k.ndim :]
+        return KVCache(*(constrain(jnp.pad(x, free), *names) for x in (self.k, self.v)))
 
 
 @flax.struct.dataclass

@@ -66,7 +66,7 @@ class Stack:
         """Caches without slots for `rows` rows, in the form of `params`. See `KVCache.write`."""
         cfg, dtype = self.block.cfg, self.block.compute.dtype
         head_dim = cfg.head_dim or cfg.width // cfg.num_heads
-        shape = (rows, 0, cfg.num_kv_heads or cfg.num_heads, head_dim)
+        shape = (rows, cfg.num_kv_heads or cfg.num_heads, 0, head_dim)
         names = ("attn",) if cfg.memory_width is None else ("attn", "cross_attn")
         if isinstance(params, tuple):
             return ({name: KVCache.empty(shape, dtype) for name in names},) * self.depth

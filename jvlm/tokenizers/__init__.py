@@ -3,7 +3,7 @@
 """Text to ids and back, one small interface for every kind of vocabulary."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,11 +16,13 @@ from jvlm.tokenizers.checkpoint import from_checkpoint, has_tokenizer
 from jvlm.tokenizers.clip_bpe import ClipBPE
 from jvlm.tokenizers.hub import HubTokenizer
 from jvlm.tokenizers.sentencepiece import SentencePiece
+from jvlm.tokenizers.stream import TextStream
 from jvlm.tokenizers.wordpiece import WordPiece
 
 __all__ = [
     "MAKERS",
     "TOKENIZERS",
+    "TextStream",
     "Tokenizer",
     "build_tokenizer",
     "from_checkpoint",
@@ -34,20 +36,58 @@ class Tokenizer(Protocol):
 
     Attributes:
       vocab_size: ids are below it.
-      pad_id, eos_id: special ids.
+      pad_id, eos_id: special ids; the end pads where a vocabulary has no token of its own for it.
+      bos_id: the start token, or None. Whether texts begin with it is the vocabulary's choice.
       max_len: T of a batch.
     """
 
     vocab_size: int
     pad_id: int
     eos_id: int
+    bos_id: int | None
     max_len: int
 
-    def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """B texts -> (ids int32[B, T], mask bool[B, T]), truncated and padded to T = max_len.
+    def __call__(
+        self, texts: Iterable[str], *, end: bool | None = None, truncate: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """B texts -> (ids int32[B, T], mask bool[B, T]), padded on the right.
 
         The mask is True on the text with its start and end tokens, False on padding, also where the
         pad token is the end token.
+
+        Args:
+          texts: strings.
+          end: see `encode`.
+          truncate: cut what is longer than T = max_len, the end token kept; otherwise T is the
+            longest text's.
+        """
+        ...
+
+    def encode(
+        self,
+        text: str,
+        *,
+        start: bool = True,
+        end: bool | None = None,
+        max_len: int | None = None,
+    ) -> list[int]:
+        """One text's ids.
+
+        Args:
+          text: a string.
+          start: begin as the vocabulary's texts begin, if these do in a special way ([CLS], <s>);
+            False continues a text.
+          end: True ends the text with `eos_id`: one to learn from. False leaves it open: a prompt
+            that is to be continued. None is what the published tokenizer does: those of encoders
+            (CLIP, BERT, T5) end a text, those of decoders (GPT-2, OPT, LLaMA) do not.
+          max_len: at most so many, the end token kept; None is all.
+        """
+        ...
+
+    def settled(self, ids: Sequence[int]) -> int:
+        """How many of the first ids `decode` gives the same text for, whatever follows them.
+
+        Characters that are incomplete aside, which it shows as U+FFFD. See `TextStream`.
         """
         ...
 

@@ -4,7 +4,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +18,9 @@ OPTIONS = "options.json"  # In a run's folder, beside the tokenizer's own files.
 class Base:
     """A tokenizer made from the bytes of its vocabulary files and a few plain options.
 
-    A kind says how one text becomes ids (`encode`) and back, and how transformers' files are
-    written (`export`); everything else follows from `files` and `options`.
+    A kind says how one text becomes ids (`pieces`) and back, what stands around them (`_start`,
+    `_end`), and how transformers' files are written (`export`); everything else follows from
+    `files` and `options`.
 
     Attributes: see `tokenizers.Tokenizer`.
     """
@@ -28,6 +29,9 @@ class Base:
     vocab_size: int
     pad_id: int
     eos_id: int
+    bos_id: int | None = None
+    _start: Sequence[int] = ()
+    _end: Sequence[int] = ()
 
     def __init__(self, files: Mapping[str, bytes], *, max_len: int, **options: Any):
         if not isinstance(max_len, int) or max_len < 2:
@@ -35,21 +39,39 @@ class Base:
         self.max_len = max_len
         self._files, self._options = dict(files), {"max_len": max_len, **options}
 
-    def encode(self, text: str) -> list[int]:
-        """One text's ids with start and end, truncated to `max_len`, not padded."""
+    def pieces(self, text: str) -> list[int]:
+        """One text's ids without start and end."""
         raise NotImplementedError
 
-    def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self,
+        text: str,
+        *,
+        start: bool = True,
+        end: bool | None = None,
+        max_len: int | None = None,
+    ) -> list[int]:
+        tail = self._end if end is None else [self.eos_id] if end else []
+        ids = [*(self._start if start else ()), *self.pieces(text)]
+        return [*(ids if max_len is None else ids[: max_len - len(tail)]), *tail]
+
+    def __call__(
+        self, texts: Iterable[str], *, end: bool | None = None, truncate: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(texts, str):
             raise UserError("tokenizer: give a list of texts, not one text")
-        texts = list(texts)
-        ids = np.full((len(texts), self.max_len), self.pad_id, np.int32)
+        limit = self.max_len if truncate else None
+        rows = [self.encode(text, end=end, max_len=limit) for text in texts]
+        length = self.max_len if truncate else max(map(len, rows), default=0)
+        ids = np.full((len(rows), length), self.pad_id, np.int32)
         mask = np.zeros(ids.shape, bool)
-        for row, real, text in zip(ids, mask, texts):
-            tokens = self.encode(text)
+        for row, real, tokens in zip(ids, mask, rows):
             row[: len(tokens)] = tokens
             real[: len(tokens)] = True
         return ids, mask
+
+    def settled(self, ids: Sequence[int]) -> int:
+        return len(ids)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Stores the tokenizer in a run's folder."""

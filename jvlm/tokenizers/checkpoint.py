@@ -8,12 +8,14 @@ from pathlib import Path
 
 from jvlm.config import check_keys
 from jvlm.errors import UserError, did_you_mean
-from jvlm.tokenizers.base import Base
+from jvlm.tokenizers.base import Base, read
 from jvlm.tokenizers.clip_bpe import EOT, GZ, SOT, ClipBPE
-from jvlm.tokenizers.hub import HubTokenizer, read_optional
-from jvlm.tokenizers.sentencepiece import SentencePiece
+from jvlm.tokenizers.hub import HubTokenizer, read_optional, special_tokens
+from jvlm.tokenizers.sentencepiece import SentencePiece, vocabulary
 from jvlm.tokenizers.wordpiece import WordPiece
 
+# Where those that a SentencePiece model makes have it.
+PIECES = {"LlamaTokenizer": "tokenizer.model", "T5Tokenizer": "spiece.model"}
 FAMILIES = ("hf", "open_clip", "openai", "cn_clip")
 
 # What transformers calls the tokenizer of these models, and of folders with only these files.
@@ -23,9 +25,15 @@ BY_MODEL = {
     "bert": "BertTokenizer",
     "blip": "BertTokenizer",
     "chinese_clip": "BertTokenizer",
+    "gpt2": "GPT2Tokenizer",
+    "opt": "GPT2Tokenizer",
+    "roberta": "RobertaTokenizer",
+    "t5": "T5Tokenizer",
+    "llama": "LlamaTokenizer",
 }
 BY_FILES = {
     ("spiece.model",): "SiglipTokenizer",
+    ("tokenizer.model",): "LlamaTokenizer",
     ("vocab.json", "merges.txt"): "CLIPTokenizer",
     ("vocab.txt",): "BertTokenizer",
     ("tokenizer.json",): "PreTrainedTokenizerFast",
@@ -75,12 +83,48 @@ def from_checkpoint(
             f"{folder}: its tokenizer is a {kind}, jvlm reads SigLIP's first version: give "
             "load(tokenizer=...)"
         )
+    if kind in PIECES and not (folder / "tokenizer.json").is_file():
+        return _pieces(folder, kind, config, max_len)
     if kind != "SiglipTokenizer":
         return HubTokenizer.read(folder, kind, max_len)
     clean = "siglip" if config.get("do_lower_case", True) else "siglip_cased"
     pad = config.get("pad_token", "</s>")
     pad = pad["content"] if isinstance(pad, Mapping) else pad
     return SentencePiece.make((), max_len, path=folder / "spiece.model", clean=clean, pad=pad)
+
+
+def _pieces(folder: Path, kind: str, config: Mapping, max_len: int) -> SentencePiece:
+    """LLaMA's or T5's, from a SentencePiece model.
+
+    The ids are those of sentencepiece and of the tokenizer.json files that were published, which
+    LLaVA and Vicuna were trained with: every text begins with a space of its own, also behind a
+    special token unless tokenizer_config.json says `legacy: false`. transformers 5 gives others for
+    a text that begins with a space, doubled spaces and spaces behind a special token, and no start
+    token where the folder does not ask for one.
+    """
+    path = folder / PIECES[kind]
+    content, is_llama = read(path), kind == "LlamaTokenizer"
+    ids = {piece: id for id, piece in enumerate(vocabulary(content, str(path)))}
+    names, added = special_tokens(folder, {}, config, kind)
+    special = {token["content"]: id for id, token in added.items()}
+    if not is_llama:
+        count = config.get("extra_ids", 100)
+        for i in range(count):
+            special.setdefault(f"<extra_id_{i}>", len(ids) + count - 1 - i)
+    for token in names.values():  # As in transformers, what has no id gets the next.
+        free = max([len(ids) - 1, *special.values()]) + 1
+        special.setdefault(token["content"], ids.get(token["content"], free))
+    spelled = {key: names.get(f"{key}_token", {}).get("content") for key in ("pad", "bos", "eos")}
+    return SentencePiece(
+        {"spiece.model": content},
+        max_len=max_len,
+        start=is_llama and config.get("add_bos_token", True),
+        end=not is_llama or config.get("add_eos_token", False),
+        special=special,
+        legacy=not is_llama or config.get("legacy") is not False,
+        where=str(path),
+        **spelled,
+    )
 
 
 def has_tokenizer(path: str | os.PathLike, family: str) -> bool:

@@ -71,13 +71,14 @@ class ClipBPE(Base):
             reason = f"lacks {missing[0]!r}" if missing else "gives two entries the same id"
             raise UserError(f"{where}vocab.json: {reason}: not the vocabulary of {where}merges.txt")
         self.vocab_size = max(vocab.values()) + 1
-        self.pad_id, self._sot, self.eos_id = 0, vocab[SOT], vocab[EOT]
+        self.pad_id, self.bos_id, self.eos_id = 0, vocab[SOT], vocab[EOT]
+        self._start, self._end = [self.bos_id], [self.eos_id]
         self._vocab = vocab
         self._ranks = {(vocab[a], vocab[b]): rank for rank, (a, b) in enumerate(merges)}
         self._merged = [vocab[a + b] for a, b in merges]
         self._bytes = [vocab[BYTES[byte]] for byte in range(256)]
         self._last = [vocab[BYTES[byte] + END] for byte in range(256)]
-        self._cache = dict(zip(special_tokens, ((self._sot,), (self.eos_id,))))
+        self._cache = dict(zip(special_tokens, ((self.bos_id,), (self.eos_id,))))
         special = "|".join(map(regex.escape, special_tokens))
         self._pattern = regex.compile(
             special + r"|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE
@@ -133,14 +134,11 @@ class ClipBPE(Base):
         files = {"vocab.json": to_json(vocab), "merges.txt": merges}
         return cls(files, where=f"{path}: ", **options)
 
-    def encode(self, text: str) -> list[int]:
-        ids = [self._sot]
+    def pieces(self, text: str) -> list[int]:
+        ids = []
         for match in self._pattern.finditer(self._clean(text)):
-            word = match[0]
-            ids += self._cache.get(word) or self._merge(word)
-            if len(ids) >= self.max_len:
-                break
-        return [*ids[: self.max_len - 1], self.eos_id]
+            ids += self._cache.get(match[0]) or self._merge(match[0])
+        return ids
 
     def _merge(self, word: str) -> tuple[int, ...]:
         """Joins the pair of lowest rank, everywhere in the word, until none is left."""

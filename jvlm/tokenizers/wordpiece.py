@@ -26,7 +26,7 @@ RULES = ("transformers", "google")
 class WordPiece(Base):
     """[CLS] text [SEP], padded with [PAD].
 
-    Attributes: see `tokenizers.Tokenizer`; eos_id is [SEP].
+    Attributes: see `tokenizers.Tokenizer`; bos_id is [CLS], eos_id is [SEP].
     """
 
     kind = "wordpiece"
@@ -67,8 +67,9 @@ class WordPiece(Base):
             raise UserError(f"tokenizer.rules {rules!r} is unknown.{did_you_mean(rules, RULES)}")
         vocab = parse_vocab(files["vocab.txt"], where)
         self.vocab_size = len(vocab)
-        self.pad_id, self.eos_id = vocab[PAD], vocab[SEP]
-        self._special = {vocab[PAD], vocab[CLS], vocab[SEP]}
+        self.pad_id, self.bos_id, self.eos_id = vocab[PAD], vocab[CLS], vocab[SEP]
+        self._start, self._end = [self.bos_id], [self.eos_id] if sep else []
+        self._special = {self.pad_id, self.bos_id, self.eos_id}
         self._backend = bert_backend(vocab, max_chars=200 if rules == "google" else 100, **options)
         self._clean = None
         if rules == "google":
@@ -81,7 +82,6 @@ class WordPiece(Base):
                 [token for token in (*SPECIAL.values(), MASK) if token in vocab]
             )
         self._backend.post_processor = template(vocab, sep)
-        self._backend.enable_truncation(max_len)
 
     @classmethod
     def read(
@@ -99,8 +99,9 @@ class WordPiece(Base):
         files = {"vocab.txt": read(path)}
         return cls(files, max_len=max_len, rules=rules, where=str(path), **options)
 
-    def encode(self, text: str) -> list[int]:
-        return self._backend.encode(self._clean(text) if self._clean else text).ids
+    def pieces(self, text: str) -> list[int]:
+        text = self._clean(text) if self._clean else text
+        return self._backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:
         ids = [int(i) for i in ids if int(i) not in self._special]
@@ -124,7 +125,6 @@ class WordPiece(Base):
             **names,
         }
         plain = WordPiece(self._files, **own | {"rules": "transformers"})._backend
-        plain.no_truncation()
         files = {"tokenizer_config.json": config, "special_tokens_map.json": names}
         files["tokenizer.json"] = plain.to_str().encode()
         write_files(folder, self._files | files)

@@ -120,7 +120,7 @@ def test_prefill_and_extend_equal_the_full_forward(rng, rope):
     params = attention.init(jax.random.key(0), x)
     want, _ = attention.apply(params, x, mask=masks.causal(6, 6))
 
-    cache = KVCache.empty((B, 8, K, H), "float32")
+    cache = KVCache.empty((B, K, 8, H), "float32")
     got = []
     for start, stop in ((0, 3), (3, 4), (4, 6)):
         positions = jnp.broadcast_to(jnp.arange(start, stop), (B, stop - start))
@@ -137,7 +137,7 @@ def test_cross_attention_reads_its_cache(rng):
     x = jnp.asarray(rng.normal(size=(B, T, 16)), jnp.float32)
     memory = jnp.asarray(rng.normal(size=(B, S, 12)), jnp.float32)
     params = attention.init(jax.random.key(0), x, memory)
-    empty = KVCache.empty((B, S, N, 4), "float32")
+    empty = KVCache.empty((B, N, S, 4), "float32")
     want, cache = attention.apply(params, x, memory, cache=empty)
     got, _ = attention.apply(params, x, None, cache=cache)
     np.testing.assert_array_equal(got, want)

@@ -97,8 +97,8 @@ def test_cached_stack_equals_the_full_forward(params, inputs, stacked):
     x, ctx = inputs
     want, _ = Tower().apply({"params": params}, x, None, ctx)
     cache = {
-        "attn": KVCache.empty((3, 2, 5, 2, 8), "float32"),
-        "cross_attn": KVCache.empty((3, 2, 4, 2, 8), "float32"),
+        "attn": KVCache.empty((3, 2, 2, 5, 8), "float32"),
+        "cross_attn": KVCache.empty((3, 2, 2, 4, 8), "float32"),
     }
     if not stacked:
         params, cache = {"blocks": unstack(params["blocks"])}, unstack(cache)

@@ -150,12 +150,12 @@ def test_nothing_there(tmp_path):
         from_checkpoint(tmp_path, family="openclip")
 
 
-@pytest.mark.parametrize("change", ["no length", "no pad", "broken"])
+@pytest.mark.parametrize("change", ["no length", "no end", "broken"])
 def test_incomplete_folders(clip, change):
     config = json.loads((clip / "tokenizer_config.json").read_text())
     if change == "no length":
         del config["model_max_length"]
-    if change == "no pad":
+    if change == "no end":
         from_checkpoint(clip).export(clip)
         (clip / "special_tokens_map.json").unlink()
         config = {"tokenizer_class": "PreTrainedTokenizer", "model_max_length": 8}
@@ -164,7 +164,7 @@ def test_incomplete_folders(clip, change):
         (clip / "tokenizer.json").write_text('{"model": {"vocab": {}, "merges": []}}')
     message = {
         "no length": "give max_len",
-        "no pad": "no pad_token",
+        "no end": "no eos_token or sep_token",
         "broken": "no <.startoftext.>",
     }[change]
     with pytest.raises(UserError, match=message) as error:

@@ -99,9 +99,9 @@ class Decoder(nn.Module):
         positions = jnp.broadcast_to(positions, mask.shape)
         return logits[:, 0], DecodeCache(
             layers=tuple(grown) if isinstance(cache, tuple) else grown[0],
-            valid=jnp.pad(mask, free),
-            positions=jnp.pad(positions, free),
-            next_position=jnp.where(mask, positions + 1, 0).max(1),
+            valid=constrain(jnp.pad(mask, free), "batch", None),
+            positions=constrain(jnp.pad(positions, free), "batch", None),
+            next_position=constrain(jnp.where(mask, positions + 1, 0).max(1), "batch"),
             slot=jnp.int32(length),
             memory_valid=memory_mask,
         )
