@@ -3,7 +3,7 @@
 """OPT (arXiv:2205.01068): learned positions from row 2 on, ReLU, the token table as output.
 
 The 350 M model differs: its norms come after the branches, it has none at the end, and its tokens
-are half as wide as its layers, with a projection on either side. A soft prompt is as wide as a token.
+(and soft prompts) are half as wide as its layers, with a projection on either side.
 
 Source: facebookresearch/metaseq; transformers models/opt.
 """
