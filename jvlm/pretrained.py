@@ -34,6 +34,7 @@ from jvlm.evaluators.zero_shot import (
     inverse_temperature,
     prompt_embeddings,
 )
+from jvlm.generation.tasks import TextTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
@@ -90,7 +91,7 @@ class Processor:
 
 
 @dataclasses.dataclass
-class Pretrained:
+class Pretrained(TextTasks):
     """A model ready for use.
 
     Attributes:
@@ -101,6 +102,7 @@ class Pretrained:
       name: key of `models.MODELS`.
       run: the config of the run that it comes from, or None.
       resize: options of `layers.resize_positions` with which its code takes another image size.
+      generation: what the checkpoint's generation_config.json says of a language model.
     """
 
     model: nn.Module
@@ -110,6 +112,7 @@ class Pretrained:
     name: str
     run: ml_collections.ConfigDict | None = None
     resize: Mapping[str, bool] = dataclasses.field(default_factory=lambda: {"antialias": False})
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def config(self) -> Any:
@@ -169,7 +172,7 @@ class Pretrained:
         """
         tokenizer = self.processor.tokenizer
         with _new_folder(path) as part, ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(part.absolute() / "params", self.params)
+            checkpointer.save(part.absolute() / "params", self._stacked_params())
             if tokenizer is not None:
                 tokenizer.save(part / "tokenizer")
             content = {
@@ -200,7 +203,7 @@ class Pretrained:
                 format,
                 self.name,
                 self.config,
-                self.params,
+                self._stacked_params(),
                 self.processor.steps,
                 dtype,
             )

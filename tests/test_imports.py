@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "layers": {"errors", "precision", "sharding"},
     "models": {"errors", "precision", "sharding", "layers", "config"},
     "generation": {
-        *("errors", "config", "layers", "models", "sharding", "paths", "precision"),
+        *("errors", "config", "layers", "models", "sharding", "paths", "precision", "tokenizers"),
     },
     "convert": {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),

@@ -182,7 +182,7 @@ class Generator:
     ) -> tuple[loop.State, loop.Job, int]:
         """(state after the first token, job, prompts)."""
         model, width = self.model, options.width
-        eos, fill = self._special(options)
+        eos, fill = self._special_ids(options)
         prompts = make_prompts(model, batch, options.max_new_tokens, self.mesh)
         count, columns = prompts.tokens.shape
         steps = bucket(options.max_new_tokens)
@@ -218,8 +218,11 @@ class Generator:
         slots = prompts.slots + width * (steps - 1)
         return self._start(params, prompts.batch, tokens, job, width, slots), job, prompts.rows
 
-    def _special(self, options: Options) -> tuple[tuple[int, ...], int]:
-        """(end tokens, what follows them)."""
+    def special_ids(self, options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+        """(end tokens, what follows them) under these options."""
+        return self._special_ids(make_options(options, self.defaults))
+
+    def _special_ids(self, options: Options) -> tuple[tuple[int, ...], int]:
         cfg, size = self.model.cfg, self.model.vocab_size
         eos = cfg.eos_id if options.eos_token_id is None else options.eos_token_id
         eos = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)

@@ -70,9 +70,16 @@ def make_prompts(
         if "prefix_mask" in batch:
             soft = np.asarray(batch["prefix_mask"]).sum(1)
     lengths = mask.sum(1)
-    if (lengths + soft == 0).any():
+    if not (lengths + soft).all():
         empty = int(np.argmin(lengths + soft))
         raise UserError(f"generate: prompt {empty} is empty: give at least one token")
+    if mask.any() and not 0 <= text[mask].min() <= text[mask].max() < model.vocab_size:
+        wrong = mask & ((text < 0) | (text >= model.vocab_size))
+        row, column = np.argwhere(wrong)[0]
+        raise UserError(
+            f"generate: prompt {row} has the id {text[row, column]}, the model has "
+            f"{model.vocab_size} tokens: use its own tokenizer"
+        )
     batch |= {"text": text, "text_mask": mask}
     columns = batch["prefix"].shape[1] if "prefix" in batch else 0
     if model.encoder_decoder:
