@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published recipes in miniature: each kind trains, and stages start where others ended."""
 
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -19,13 +17,7 @@ from jvlm.tokenizers import MAKERS
 from tests.test_config import RECIPES
 
 # One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
-KINDS = [
-    "chinese_clip/muge:test,mask_ratio=0.5",
-    "clip/lit:test,kind=sigmoid",
-    "clip/openai_vit_b32:test",
-    "clip/siglip_b16:test",
-    "clip/small_gpu:test",
-]
+KINDS = ["chinese_clip/muge:test,mask_ratio=0.5", "clip/siglip_b16:test", "clip/small_gpu:test"]
 
 
 def run(spec, workdir, *overrides):
@@ -71,26 +63,6 @@ def test_every_recipe_reads_its_data(path):
     parts = [config.data, *(e.data for e in config.eval.evaluators.values())]
     for part in parts:
         compose(part.transforms, tokenizer=object(), where=path)
-
-
-def test_running_statistics_survive_a_resume(tmp_path):
-    """RN50, stopped after its first step: the second gives the same weights and statistics.
-
-    By Adafactor, whose state is not shaped like the parameters.
-    """
-    config = jvlm.load_config("clip/openai_rn50:test", ["steps=2", "checkpoint.every_steps=1"])
-    config.optim.update(dict(name="adafactor", state_dtype="bfloat16", eps=None))
-    config.eval.evaluators = {}
-    jvlm.train(config, tmp_path)
-    first, whole = (paths.flatten(pretrained.load(tmp_path, step=s).params) for s in (1, 2))
-    shutil.rmtree(tmp_path / "checkpoints" / "2")
-    (tmp_path / "report.json").unlink()
-    jvlm.train(config, tmp_path)
-    resumed = leaves(tmp_path)
-    for path in whole:
-        np.testing.assert_array_equal(resumed[path], whole[path], err_msg=path)
-    moved = {path for path in whole if not np.array_equal(first[path], whole[path])}
-    assert {"vision/bn1/mean", "vision/bn1/var", "vision/conv1/kernel"} <= moved
 
 
 def test_the_stages_of_chinese_clip(tmp_path):
