@@ -181,6 +181,7 @@ class Pretrained(TextTasks):
                 "compute": dataclasses.asdict(self.model.compute),
                 "preprocess": self.processor.steps,
                 "resize": dict(self.resize),
+                "generation": dict(self.generation),
                 "jvlm": __version__,
             }
             (part / SAVED).write_text(json.dumps(content, indent=1))
@@ -190,8 +191,7 @@ class Pretrained(TextTasks):
 
         Args:
           path: a folder, new or empty.
-          format: 'hf', which transformers loads (CLIP, Chinese-CLIP or SigLIP, as the model is),
-            or 'open_clip'.
+          format: 'hf', which transformers loads as the model that it is, or 'open_clip'.
           dtype: of the tensors: float32, float16 or bfloat16.
 
         Raises:
@@ -206,15 +206,17 @@ class Pretrained(TextTasks):
                 self._stacked_params(),
                 self.processor.steps,
                 dtype,
+                self.generation,
             )
             if self.processor.tokenizer is not None:
                 self.processor.tokenizer.export(part)
 
     def describe(self) -> str:
         """One line: what it is and how large."""
-        cfg = self.config
-        towers = f"{cfg.vision.kind} and {cfg.text.kind}"
-        return f"{self.name}, {towers}, {paths.count(self.params):,} parameters"
+        towers = [getattr(self.config, side, None) for side in ("vision", "text")]
+        kinds = " and ".join(tower.kind for tower in towers if tower is not None)
+        count = f"{paths.count(self.params):,} parameters"
+        return ", ".join(part for part in (self.name, kinds, count) if part)
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         batch = self.processor(text=texts)
@@ -222,6 +224,8 @@ class Pretrained(TextTasks):
 
     @functools.cached_property
     def _encoders(self):
+        if not hasattr(self.model, "encode_text"):
+            raise UserError(f"{self.name} is a language model: it embeds nothing")
         return encoders(self.model, self.mesh)
 
 
@@ -319,7 +323,9 @@ def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretr
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}/params: incomplete or damaged: {reason}") from None
-    return Pretrained(model, params, Processor(steps, tokenizer), mesh, name, resize=resize)
+    generation = saved.get("generation", {})
+    processor = Processor(steps, tokenizer)
+    return Pretrained(model, params, processor, mesh, name, resize=resize, generation=generation)
 
 
 def _load_published(
@@ -336,11 +342,14 @@ def _load_published(
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
     params, tokenizer = convert.load(published, abstract, tokenizer)
     processor = Processor(published.preprocess, tokenizer)
-    return Pretrained(model, params, processor, mesh, published.model, resize=published.resize)
+    kept = {"resize": published.resize, "generation": published.generation}
+    return Pretrained(model, params, processor, mesh, published.model, **kept)
 
 
 def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
     """The model for another image size."""
+    if not hasattr(m.config, "vision"):
+        raise UserError(f"image_size: {m.name} takes no images")
     size = tuple(int(side) for side in np.broadcast_to(image_size, 2))
     old = tuple(int(side) for side in np.broadcast_to(m.config.vision.image_size, 2))
     if size == old:

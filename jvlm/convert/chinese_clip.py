@@ -8,6 +8,8 @@ Sources: OFA-Sys/Chinese-CLIP cn_clip/clip/{model,utils}.py; transformers models
 from collections.abc import Mapping
 from typing import Any
 
+from jvlm.convert.bert import FIELDS as HF_TEXT_FIELDS
+from jvlm.convert.bert import bert_rules
 from jvlm.convert.clip import HF_VISION, HF_VISION_FIELDS
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
@@ -20,47 +22,14 @@ from jvlm.convert.openai import (
     count_layers,
     vision_from_openai,
 )
-from jvlm.convert.rules import heads, heads_out, linear, norm
 from jvlm.models.clip import CLIPConfig
 from jvlm.models.towers.bert import BertConfig
 from jvlm.models.towers.resnet import ResNetConfig
 from jvlm.models.towers.vit import ViTConfig
 
-
-def bert_rules(source: str, target: str, fused: bool = False) -> tuple[Rule, ...]:
-    """A BERT with the names of google-research/bert, as everybody writes it.
-
-    Args:
-      source: prefix of the keys, 'bert' or 'text_model'.
-      target: path of the tower.
-      fused: q, k and v lie in one tensor (`Wqkv`, files of flash-attention runs).
-    """
-    layer, block = source + ".encoder.layer.{layer}", f"{target}/blocks"
-    own = f"{layer}.attention.self"
-    if fused:
-        attention = (heads(f"{own}.Wqkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv"))
-        out = f"{own}.out_proj"
-    else:
-        names = {"query": "q", "key": "k", "value": "v"}
-        attention = (heads(f"{own}.{n}", f"{block}/attn/{names[n]}") for n in names)
-        out = f"{layer}.attention.output.dense"
-    return (
-        Rule(f"{source}.embeddings.word_embeddings.weight", f"{target}/embed/token/embedding"),
-        Rule(f"{source}.embeddings.position_embeddings.weight", f"{target}/embed/pos"),
-        Rule(f"{source}.embeddings.token_type_embeddings.weight", f"{target}/embed/type"),
-        *norm(f"{source}.embeddings.LayerNorm", f"{target}/embed/norm"),
-        *sum(attention, ()),
-        *heads_out(out, f"{block}/attn/out"),
-        *norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
-        *linear(f"{layer}.intermediate.dense", f"{block}/mlp/up"),
-        *linear(f"{layer}.output.dense", f"{block}/mlp/down"),
-        *norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
-    )
-
-
 HF_RULES = (
     *HF_VISION,
-    *bert_rules("text_model", "text"),
+    *bert_rules("text_model", "text/"),
     Rule("text_projection.weight", "text_proj/kernel", "linear"),
     Rule("logit_scale", "logit_scale"),
 )
@@ -79,7 +48,9 @@ def cn_rules(cfg: CLIPConfig, tensors: Tensors) -> tuple[Rule, ...]:
     rules = (
         *VISION,
         *(RESNET_PROJ if is_resnet else VIT_PROJ),
-        *bert_rules("bert", "text", fused=any("bert" in k and "Wqkv" in k for k in tensors.shapes)),
+        *bert_rules(
+            "bert", "text/", fused=any("bert" in k and "Wqkv" in k for k in tensors.shapes)
+        ),
         Rule("text_projection", "text_proj/kernel"),
         *SCALARS,
     )
@@ -87,20 +58,6 @@ def cn_rules(cfg: CLIPConfig, tensors: Tensors) -> tuple[Rule, ...]:
         return rules
     renamed = lambda key: key.replace("attn.in_proj_", "attn.Wqkv.")
     return tuple(Rule(renamed(r.source), r.target, r.op, r.part) for r in rules)
-
-
-HF_TEXT_FIELDS: dict[str, Any] = {
-    "vocab_size": 30522,
-    "max_len": 512,
-    "width": 768,
-    "depth": 12,
-    "num_heads": 12,
-    "mlp_dim": 3072,
-    "activation": "gelu",
-    "norm_eps": 1e-12,
-    "num_types": 2,
-    "pad_id": 0,
-}
 
 
 def config_from_hf(config: Mapping[str, Any]) -> CLIPConfig:

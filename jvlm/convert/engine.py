@@ -41,11 +41,13 @@ class Op(NamedTuple):
       source_shape: shape of the parameter (of one layer) -> shape of the tensor.
       load: (tensor, shape of the parameter) -> parameter; a view where it can be.
       store: parameter -> tensor.
+      axis: of the tensor, along which several parameters may be fused.
     """
 
     source_shape: Callable[[Shape], Shape]
     load: Callable[[np.ndarray, Shape], np.ndarray]
     store: Callable[[np.ndarray], np.ndarray]
+    axis: int = 0
 
 
 def _linear(in_axes: Callable[[Shape], int]) -> Op:
@@ -61,6 +63,21 @@ def _linear(in_axes: Callable[[Shape], int]) -> Op:
     return Op(source_shape, lambda x, shape: x.T.reshape(shape), store)
 
 
+def _matrix(in_axes: Callable[[Shape], int]) -> Op:
+    """The same for a matrix [in, out], which GPT-2 has."""
+
+    def source_shape(shape: Shape) -> Shape:
+        split = in_axes(shape)
+        return math.prod(shape[:split]), math.prod(shape[split:])
+
+    return Op(
+        source_shape,
+        lambda x, shape: x.reshape(shape),
+        lambda x: x.reshape(source_shape(x.shape)),
+        axis=1,
+    )
+
+
 OPS: dict[str, Op] = {
     "same": Op(lambda s: s, lambda x, s: x, lambda x: x),
     # [D] for one row, [1] for a scalar, [1, 1, D] for one row.
@@ -71,6 +88,8 @@ OPS: dict[str, Op] = {
     "heads": Op(lambda s: (math.prod(s),), lambda x, s: x.reshape(s), lambda x: x.reshape(-1)),
     "linear": _linear(lambda shape: 1),  # One axis in: [D, F], [D, N, H].
     "linear_out": _linear(lambda shape: len(shape) - 1),  # One axis out: [N, H, D].
+    "matrix": _matrix(lambda shape: 1),
+    "matrix_out": _matrix(lambda shape: len(shape) - 1),
     "conv": Op(
         lambda s: (s[3], s[2], s[0], s[1]),
         lambda x, s: x.transpose(2, 3, 1, 0),
@@ -87,7 +106,8 @@ class Rule:
       source: key of the tensor, with placeholders.
       target: path of the parameter.
       op: a key of `OPS`.
-      part: the parameter is the i-th of n equal parts of the tensor's first axis (fused q, k, v).
+      part: the parameter is the i-th of n equal parts of the tensor, along the op's axis (fused
+        q, k, v).
     """
 
     source: str
@@ -172,9 +192,7 @@ def check(
     wanted, misshapen, missing = set(), [], []
     for path, (rule, stacked, keys) in pieces.items():
         shape = tuple(params[path].shape)
-        shape = OPS[rule.op].source_shape(shape[1:] if stacked else shape)
-        if rule.part[1] > 1:
-            shape = (shape[0] * rule.part[1], *shape[1:])
+        shape = _whole(rule, OPS[rule.op].source_shape(shape[1:] if stacked else shape))
         wanted.update(keys)
         for key in keys:
             found = tensors.shapes.get(key)
@@ -225,13 +243,12 @@ def store(
         parts.sort(key=lambda part: part[0].part)
         rule, path, layer = parts[0]
         shape = flat[path].shape if layer is None else flat[path].shape[1:]
-        shape = OPS[rule.op].source_shape(tuple(shape))
-        if len(parts) > 1:
-            shape = (shape[0] * len(parts), *shape[1:])
+        shape = _whole(rule, OPS[rule.op].source_shape(tuple(shape)))
 
-        def make(parts=parts) -> np.ndarray:
+        def make(parts=parts, axis=OPS[rule.op].axis) -> np.ndarray:
             arrays = [one(*part) for part in parts]
-            return np.ascontiguousarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+            whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
+            return np.ascontiguousarray(whole)
 
         yield key, shape, make
 
@@ -257,6 +274,12 @@ def summary(
     return ", ".join(shown) + (f" and {rest} other kinds" if rest else "")
 
 
+def _whole(rule: Rule, shape: Shape) -> Shape:
+    """Shape of the tensor of which a rule's is a part."""
+    axis = OPS[rule.op].axis
+    return tuple(size * rule.part[1] if i == axis else size for i, size in enumerate(shape))
+
+
 @functools.cache
 def _pattern(target: str) -> re.Pattern:
     """A target with {names} as a regular expression."""
@@ -279,7 +302,7 @@ def _read_leaf(
     buffers = {span: _aligned([stop - start for start, stop in span], leaf.dtype) for span in spans}
 
     def read(layer: int) -> None:
-        tensor = tensors.read(keys[layer], rule.part)
+        tensor = tensors.read(keys[layer], rule.part, OPS[rule.op].axis)
         value = OPS[rule.op].load(tensor, shape[1:] if stacked else shape)
         for span, buffer in buffers.items():
             if not stacked:

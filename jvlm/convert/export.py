@@ -27,10 +27,11 @@ def export(
     folder: Path,
     format: str,
     model: str,
-    cfg: CLIPConfig,
+    cfg: Any,
     params: Mapping,
     steps: Sequence | None,
     dtype: str,
+    generation: Mapping[str, Any],
 ) -> None:
     """Writes config, preprocessing and weights; the weights one tensor at a time.
 
@@ -42,6 +43,7 @@ def export(
       params: nested dict.
       steps: image transforms, or None.
       dtype: a key of `DTYPES`.
+      generation: content of generation_config.json; none is written where it is empty.
 
     Raises:
       UserError: the format cannot express the model.
@@ -51,13 +53,17 @@ def export(
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
     if format == "hf":
         family = HF_FAMILIES[model]
-        what, rules, name = f"transformers' {model}", family.rules, "model.safetensors"
+        what, rules, name = f"transformers' {model}", family.rules(cfg), "model.safetensors"
         content = _expressed(cfg, family.towers, family.to_hf, family.from_hf, what)
         files: dict[str, Any] = {"config.json": {**content, "dtype": dtype}}
-        if steps is not None and cfg.image_mean is not None:
+        if generation:
+            files["generation_config.json"] = dict(generation)
+        if family.processor is not None and steps is not None and cfg.image_mean is not None:
             files["preprocessor_config.json"] = preprocess_to_hf(
                 steps, cfg.image_mean, cfg.image_std, f"{family.processor}ImageProcessor"
             )
+    elif not isinstance(cfg, CLIPConfig):
+        raise UserError(f"open_clip has no {model}: export with format='hf'")
     else:
         what, rules, name = "open_clip", openai.openai_rules(cfg), "open_clip_model.safetensors"
         towers = (cfg.vision.kind, "transformer")
@@ -73,17 +79,17 @@ def export(
 
 
 def _expressed(
-    cfg: CLIPConfig,
-    towers: tuple[str, str],
-    write: Callable[[CLIPConfig], dict],
-    read: Callable[[Mapping], CLIPConfig],
+    cfg: Any,
+    towers: tuple[str, ...],
+    write: Callable[[Any], dict],
+    read: Callable[[Mapping], Any],
     what: str,
 ) -> dict[str, Any]:
     """A config in a format's words, which must mean the same model when read again.
 
     Whatever the format cannot say would otherwise be lost without a word.
     """
-    kinds = (cfg.vision.kind, cfg.text.kind)
+    kinds = (cfg.vision.kind, cfg.text.kind) if towers else ()
     if kinds != towers:
         raise UserError(
             f"{what} has the towers {' and '.join(towers)}, the model {' and '.join(kinds)}: "
@@ -99,7 +105,7 @@ def _expressed(
     return content
 
 
-def _meaning(cfg: CLIPConfig) -> dict[str, Any]:
+def _meaning(cfg: Any) -> dict[str, Any]:
     """What decides the function that a model computes, once its weights are there."""
     flat = {}
     for key, value in paths.flatten(from_dataclass(cfg)).items():
@@ -107,6 +113,8 @@ def _meaning(cfg: CLIPConfig) -> dict[str, Any]:
         if name in ("logit_scale_init", "image_mean", "image_std") or name.endswith("dropout"):
             continue
         flat[key] = value is not None if name == "logit_bias_init" else value
+    if not isinstance(cfg, CLIPConfig):
+        return flat
     if cfg.text.kind == "transformer" and cfg.text.pool != "eos":
         del flat["text/eos_id"]
     if cfg.vision.kind == "resnet":

@@ -49,8 +49,8 @@ class Tensors(Protocol):
     name: str
     shapes: Mapping[str, tuple[int, ...]]
 
-    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
-        """Reads a tensor, or the i-th of n equal parts of its first axis."""
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        """Reads a tensor, or the i-th of n equal parts of an axis."""
         ...
 
 
@@ -88,9 +88,11 @@ class Safetensors:
         for file in self.__dict__.get("_files", ()):
             os.close(file)
 
-    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
         shape, entry = self.shapes[key], self._entries[key]
         index, count = part
+        if axis and count > 1:  # Does not lie in one piece.
+            return np.split(self.read(key), count, axis)[index]
         if shape and count > 1:
             shape = (shape[0] // count, *shape[1:])
         array = np.empty(shape, entry.dtype)
@@ -140,29 +142,54 @@ def _entries(path: Path, header: dict, start: int, size: int) -> dict:
 
 
 class Pickled:
-    """A file of torch: a pickled state dict, or a TorchScript archive. See `Tensors`.
+    """Files of torch: pickled state dicts, or a TorchScript archive. See `Tensors`.
 
     Args:
-      path: .pt, .pth or .bin.
+      paths: .pt, .pth or .bin.
       prefix: taken from the keys that have it ('module.' of distributed training).
     """
 
-    def __init__(self, path: Path, prefix: str = "module."):
-        self.name = str(path)
-        state = _torch_state(path)
-        tensors = {k.removeprefix(prefix): v for k, v in state.items() if hasattr(v, "detach")}
-        self._tensors = tensors
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    def __init__(self, paths: list[Path], prefix: str = "module."):
+        self.name = str(paths[0]) if len(paths) == 1 else str(paths[0].parent)
+        self._tensors: dict[str, Any] = {}
+        for path in paths:
+            state = _torch_state(path)
+            tensors = {k.removeprefix(prefix): v for k, v in state.items() if hasattr(v, "detach")}
+            self._tensors.update(tensors)
+        self.shapes = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
 
-    def read(self, key: str, part: tuple[int, int] = (0, 1)) -> np.ndarray:
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
         tensor, (index, count) = self._tensors[key].detach(), part
         if count > 1:
-            tensor = tensor.chunk(count)[index]
+            tensor = tensor.chunk(count, axis)[index]
         if str(tensor.dtype) == "torch.bfloat16":  # numpy has none: its bits.
             import torch
 
             return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
+
+
+class Renamed:
+    """Tensors under other names. See `Tensors`.
+
+    Args:
+      tensors: as they are.
+      names: the new name of a key.
+
+    Raises:
+      UserError: two tensors get one name.
+    """
+
+    def __init__(self, tensors: Tensors, names: Callable[[str], str]):
+        self.name, self._tensors = tensors.name, tensors
+        self._keys: dict[str, str] = {}
+        for key in tensors.shapes:
+            if (other := self._keys.setdefault(names(key), key)) != key:
+                raise UserError(f"{tensors.name}: {other} and {key} are the same weight")
+        self.shapes = {name: tensors.shapes[key] for name, key in self._keys.items()}
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        return self._tensors.read(self._keys[key], part, axis)
 
 
 def _torch_state(path: Path) -> Mapping[str, Any]:
@@ -211,22 +238,24 @@ def find_tensors(folder: Path, stem: str = "model", pickled: str = "pytorch_mode
     Raises:
       UserError: no weights, or a shard that the index names is missing.
     """
-    names = (f"{stem}.safetensors", f"{stem}.safetensors.index.json", f"{pickled}.bin")
-    whole, index, pickle = (folder / name for name in names)
-    if whole.is_file():
-        return Safetensors([whole])
-    if index.is_file():
-        with malformed(index, "not an index of safetensors"):
-            shards = sorted({str(name) for name in read_json(index)["weight_map"].values()})
-        missing = [name for name in shards if not (folder / name).is_file()]
-        if missing or not shards:
-            raise UserError(f"{index} names {', '.join(missing) or 'no files'}, not in the folder")
-        return Safetensors([folder / name for name in shards])
-    if pickle.is_file():
-        return Pickled(pickle)
-    if (folder / f"{pickled}.bin.index.json").is_file():
-        raise UserError(f"{folder}: pickled weights in shards: convert them to safetensors")
-    raise UserError(f"{folder}: no weights ({', '.join(names)})")
+    names = (f"{stem}.safetensors", f"{pickled}.bin")
+    for name, read in zip(names, (Safetensors, Pickled)):
+        if (folder / name).is_file():
+            return read([folder / name])
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return read(_shards(index))
+    raise UserError(f"{folder}: no weights ({' or '.join(names)}, or their .index.json)")
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    with malformed(index, "not an index of weights"):
+        shards = sorted({str(name) for name in read_json(index)["weight_map"].values()})
+    missing = [name for name in shards if not (index.parent / name).is_file()]
+    if missing or not shards:
+        raise UserError(f"{index} names {', '.join(missing) or 'no files'}, not in the folder")
+    return [index.parent / name for name in shards]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ ACTIVATIONS = {
 # Our name of a field -> theirs, the same in every family.
 NAMES = {
     "activation": "hidden_act",
+    "bos_id": "bos_token_id",
     "depth": "num_hidden_layers",
+    "eos_id": "eos_token_id",
     "image_size": "image_size",
     "max_len": "max_position_embeddings",
     "mlp_dim": "intermediate_size",
@@ -29,6 +31,7 @@ NAMES = {
     "num_types": "type_vocab_size",
     "pad_id": "pad_token_id",
     "patch_size": "patch_size",
+    "tied": "tie_word_embeddings",
     "vocab_size": "vocab_size",
     "width": "hidden_size",
 }
@@ -60,23 +63,59 @@ def fields_from_hf(
     Raises:
       UserError: an unknown activation.
     """
-    section = tower_section(config, side)
-    fields = {ours: section.get(NAMES[ours], silent) for ours, silent in table.items()}
+    return read_fields(tower_section(config, side), table, where=f"{side}_config.")
+
+
+def read_fields(
+    section: Mapping[str, Any],
+    table: Mapping[str, Any],
+    names: Mapping[str, str] = NAMES,
+    where: str = "",
+) -> dict[str, Any]:
+    """What a section says of our fields.
+
+    Args:
+      section: of config.json.
+      table: our field -> the value where the section is silent.
+      names: our field -> theirs.
+      where: for messages.
+
+    Raises:
+      UserError: an unknown activation.
+    """
+    fields = {ours: section.get(names[ours], silent) for ours, silent in table.items()}
     activation = fields["activation"]
     if activation not in ACTIVATIONS:
-        raise UserError(f"{side}_config.hidden_act {activation!r} is unknown")
+        raise UserError(f"{where}{names['activation']} {activation!r} is unknown")
     fields["activation"] = ACTIVATIONS[activation]
+    if (fields.get("pad_id") or 0) < 0:  # In old files of LLaMA; no such token.
+        fields["pad_id"] = None
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def fields_to_hf(cfg: Any, table: Mapping[str, Any]) -> dict[str, Any]:
+def refuse(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises UserError where a config.json asks for what jvlm has not.
+
+    Args:
+      config: the file.
+      known: key -> the value that jvlm has, which is the one of files that are silent.
+    """
+    for key, value in known.items():
+        if (said := config.get(key, value)) != value:
+            raise UserError(f"{key} {said!r}: jvlm has only {value!r}")
+
+
+def fields_to_hf(
+    cfg: Any, table: Mapping[str, Any], names: Mapping[str, str] = NAMES
+) -> dict[str, Any]:
     """The same table backwards.
 
     Raises:
       UserError: a non-square image, which transformers' towers do not take.
     """
-    fields = {NAMES[ours]: getattr(cfg, ours) for ours in table}
-    fields["hidden_act"] = TO_HF.get(fields["hidden_act"], fields["hidden_act"])
+    fields = {names[ours]: getattr(cfg, ours) for ours in table}
+    activation = fields[names["activation"]]
+    fields[names["activation"]] = TO_HF.get(activation, activation)
     if isinstance(fields.get("image_size"), tuple):
         raise UserError(f"transformers' towers take square images, not {cfg.image_size}")
     return fields

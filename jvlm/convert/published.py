@@ -9,18 +9,34 @@ a file of cn_clip           a pickled state dict, .pt
 """
 
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 
 from jvlm import paths
 from jvlm.config import from_dataclass, replace
-from jvlm.convert import chinese_clip, clip, engine, openai, siglip
+from jvlm.convert import (
+    bert,
+    chinese_clip,
+    clip,
+    engine,
+    gpt2,
+    llama,
+    openai,
+    opt,
+    siglip,
+    t5,
+    tied,
+)
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import (
     Pickled,
+    Renamed,
     Safetensors,
     Tensors,
     find_tensors,
@@ -40,38 +56,49 @@ class HFFamily(NamedTuple):
     """A model type of transformers.
 
     Attributes:
-      rules, skip: the table, and keys that hold nothing.
+      rules: the table, of a config.
+      skip: keys that hold nothing.
       from_hf, to_hf: config.json to our config, and back.
-      towers: kinds of the image and the text tower.
+      towers: kinds of the image and the text tower; none in a language model.
       processor: stem of the image processor's class, a key of `hf.PROCESSORS`.
+      rename: (pattern, replacement) of keys that some files have in another form.
+      copies, head: what files may hold twice, see `tied.settle`.
     """
 
-    rules: tuple[Rule, ...]
+    rules: Callable[[Any], tuple[Rule, ...]]
     skip: tuple[str, ...]
-    from_hf: Callable[[Mapping[str, Any]], CLIPConfig]
-    to_hf: Callable[[CLIPConfig], dict[str, Any]]
-    towers: tuple[str, str]
-    processor: str
+    from_hf: Callable[[Mapping[str, Any]], Any]
+    to_hf: Callable[[Any], dict[str, Any]]
+    towers: tuple[str, ...] = ()
+    processor: str | None = None
+    rename: tuple[tuple[str, str], ...] = ()
+    copies: Mapping[str, str] = {}
+    head: tuple[str, str] | None = None
+
+
+def _family(table: ModuleType, **options: Any) -> HFFamily:
+    """The parts of a table by their names."""
+    rules = getattr(table, "rules_of", None) or (lambda cfg: table.HF_RULES)
+    for name in ("rename", "copies", "head"):
+        if hasattr(table, f"HF_{name.upper()}"):
+            options[name] = getattr(table, f"HF_{name.upper()}")
+    return HFFamily(rules, table.HF_SKIP, table.config_from_hf, table.config_to_hf, **options)
 
 
 # config.json's `model_type`, which is also jvlm's name of the model.
 HF_FAMILIES: dict[str, HFFamily] = {
-    name: HFFamily(
-        table.HF_RULES,
-        table.HF_SKIP,
-        table.config_from_hf,
-        table.config_to_hf,
-        ("vit", text),
-        processor,
-    )
-    for name, table, text, processor in (
-        ("chinese_clip", chinese_clip, "bert", "ChineseCLIP"),
-        ("clip", clip, "transformer", "CLIP"),
-        ("siglip", siglip, "transformer", "Siglip"),
-    )
+    "bert": _family(bert),
+    "chinese_clip": _family(chinese_clip, towers=("vit", "bert"), processor="ChineseCLIP"),
+    "clip": _family(clip, towers=("vit", "transformer"), processor="CLIP"),
+    "gpt2": _family(gpt2),
+    "llama": _family(llama),
+    "opt": _family(opt),
+    "siglip": _family(siglip, towers=("vit", "transformer"), processor="Siglip"),
+    "t5": _family(t5),
 }
 FAMILIES = (*HF_FAMILIES, "open_clip")
 CHINESE_LENGTH = 52
+ENDLESS = 512  # Tokens of a text for models without a limit; T5 was trained with as many.
 TORCH_RESIZE = {"antialias": False}
 
 
@@ -87,10 +114,11 @@ class Published:
       folder: where its tokenizer files lie.
       code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai' or 'cn_clip'.
       resize: options of `layers.resize_positions` with which its code takes another image size.
+      generation: what its generation_config.json says; empty where there is none.
     """
 
     model: str
-    config: CLIPConfig
+    config: Any
     tensors: Tensors
     rules: tuple[Rule, ...]
     skip: tuple[str, ...]
@@ -98,6 +126,12 @@ class Published:
     folder: Path
     code: str
     resize: dict[str, bool]
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether it reads texts only."""
+        return not isinstance(self.config, CLIPConfig)
 
 
 def open_published(
@@ -124,7 +158,8 @@ def open_published(
     else:
         raise UserError(f"{path}: no such file or folder")
     if fields:
-        published.config = replace(CLIPConfig, published.config, fields, where="config")
+        kind = type(published.config)
+        published.config = replace(kind, published.config, fields, where="config")
     return published
 
 
@@ -178,21 +213,28 @@ def find_tokenizer(published: Published) -> Tokenizer | None:
     """The tokenizer whose files lie beside the weights; None where there are none."""
     if not has_tokenizer(published.folder, published.code):
         return None
-    text = published.config.text
-    # BERTs have more positions than the texts that they were trained with.
-    max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
-    return from_checkpoint(
-        published.folder, max_len=min(max_len, text.max_len), family=published.code
-    )
+    if published.is_language_model:
+        max_len = published.config.max_len or ENDLESS
+    else:
+        text = published.config.text
+        # BERTs have more positions than the texts that they were trained with.
+        max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
+        max_len = min(max_len, text.max_len)
+    return from_checkpoint(published.folder, max_len=max_len, family=published.code)
 
 
 def _check_vocabulary(published: Published, tokenizer: Tokenizer) -> None:
-    text, where = published.config.text, published.folder
-    if tokenizer.vocab_size != text.vocab_size:
+    where = published.folder
+    text = published.config if published.is_language_model else published.config.text
+    # Language models round the rows of their tables up (T5: 32,100 tokens, 32,128 rows).
+    fits = int.__le__ if published.is_language_model else int.__eq__
+    if not fits(tokenizer.vocab_size, text.vocab_size):
         raise UserError(
             f"{where}: its tokenizer has {tokenizer.vocab_size} entries, its weights "
             f"{text.vocab_size}: the vocabulary files are another model's"
         )
+    if published.is_language_model:
+        return
     if isinstance(text, BertConfig) or text.pool not in ("argmax", "eos"):
         return
     last = text.vocab_size - 1 if text.pool == "argmax" else text.eos_id
@@ -205,6 +247,8 @@ def _check_vocabulary(published: Published, tokenizer: Tokenizer) -> None:
 
 def _check_size(published: Published) -> None:
     """The last image transform must give what the tower takes."""
+    if published.is_language_model:
+        return
     size = published.config.vision.image_size
     want = (size, size) if isinstance(size, int) else tuple(size)
     options = published.preprocess[-1][1] if published.preprocess else {}
@@ -254,7 +298,8 @@ def _model_type(folder: Path) -> str | None:
 def _open_folder(folder: Path) -> Published:
     has = lambda name: (folder / name).is_file()
     kind = _model_type(folder) if has("config.json") else None
-    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    names = ("model.safetensors", "pytorch_model.bin")
+    weights = (*names, *(f"{name}.index.json" for name in names))
     # LAION's folders hold both forms, timm's hold a config.json of timm.
     if kind in HF_FAMILIES and (not has("open_clip_config.json") or any(map(has, weights))):
         return _open_hf(folder, kind)
@@ -273,16 +318,37 @@ def _open_hf(folder: Path, kind: str) -> Published:
     where = folder / "config.json"
     with malformed(where, "not a config of this family"):
         cfg = family.from_hf(read_json(where))
-    where, preprocess = folder / "preprocessor_config.json", None
-    moments: dict[str, Any] = {"image_mean": None, "image_std": None}
-    if where.is_file():
-        with malformed(where, "not an image processor's config"):
-            preprocess, moments = preprocess_from_hf(read_json(where), family.processor)
-    cfg = dataclasses.replace(cfg, **moments)
+    preprocess = None
+    if family.processor is not None:
+        where = folder / "preprocessor_config.json"
+        moments: dict[str, Any] = {"image_mean": None, "image_std": None}
+        if where.is_file():
+            with malformed(where, "not an image processor's config"):
+                preprocess, moments = preprocess_from_hf(read_json(where), family.processor)
+        cfg = dataclasses.replace(cfg, **moments)
     tensors = find_tensors(folder)
+    if family.rename:
+        tensors = Renamed(tensors, functools.partial(_rename, family.rename))
+    cfg, tensors, twice = tied.settle(cfg, tensors, family.copies, family.head)
+    where = folder / "generation_config.json"
     return Published(
-        kind, cfg, tensors, family.rules, family.skip, preprocess, folder, "hf", TORCH_RESIZE
+        kind,
+        cfg,
+        tensors,
+        family.rules(cfg),
+        (*family.skip, *map(re.escape, twice)),
+        preprocess,
+        folder,
+        "hf",
+        TORCH_RESIZE,
+        read_json(where) if where.is_file() else {},
     )
+
+
+def _rename(rename: tuple[tuple[str, str], ...], key: str) -> str:
+    for pattern, replacement in rename:
+        key = re.sub(pattern, replacement, key)
+    return key
 
 
 def _open_open_clip(folder: Path) -> Published:
@@ -326,7 +392,7 @@ def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
 
 
 def _open_file(path: Path, family: str | None, variant: str | None) -> Published:
-    tensors = Safetensors([path]) if path.suffix == ".safetensors" else Pickled(path)
+    tensors = Safetensors([path]) if path.suffix == ".safetensors" else Pickled([path])
     keys, folder = tensors.shapes, path.parent
     if family is None and "bert.embeddings.word_embeddings.weight" in keys:
         family = "chinese_clip"

@@ -37,16 +37,14 @@ class Rope:
             raise UserError("rope: low_freq, high_freq and original_len go together")
 
     def frequencies(self, head_dim: int) -> np.ndarray:
-        """float32[H / 2], radians per position, rounded as LLaMA's own code rounds."""
-        exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-        plain = np.float32(1) / np.float32(self.theta) ** exponent
-        stretched = plain / np.float32(self.factor)
-        if self.original_len is None:
-            return stretched
-        turns = self.original_len * plain / np.float32(2 * math.pi)
-        share = (turns - self.low_freq) / np.float32(self.high_freq - self.low_freq)
-        share = np.clip(share, 0, 1)
-        return ((1 - share) * stretched + share * plain).astype(np.float32)
+        """float32[H / 2], radians per position."""
+        plain = self.theta ** (-np.arange(0, head_dim, 2) / head_dim)
+        stretched = plain / self.factor
+        if self.original_len is not None:
+            turns = self.original_len * plain / (2 * math.pi)
+            share = np.clip((turns - self.low_freq) / (self.high_freq - self.low_freq), 0, 1)
+            stretched = (1 - share) * stretched + share * plain
+        return stretched.astype(np.float32)
 
 
 def rotate(x: jax.Array, positions: jax.Array, rope: Rope) -> jax.Array:

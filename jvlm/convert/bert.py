@@ -1,0 +1,100 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""BERT in transformers' form. Sources: google-research/bert; transformers models/bert."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jvlm.convert.engine import Rule
+from jvlm.convert.hf import fields_to_hf, read_fields, refuse
+from jvlm.convert.rules import heads, heads_out, linear, norm
+from jvlm.models.towers.bert_lm import BertLMConfig
+
+
+def bert_rules(source: str, target: str = "", fused: bool = False) -> tuple[Rule, ...]:
+    """A BERT with the names of google-research/bert, as everybody writes it.
+
+    Args:
+      source: prefix of the keys, 'bert' or 'text_model'.
+      target: prefix of the parameters, 'text/'.
+      fused: q, k and v lie in one tensor (`Wqkv`, files of flash-attention runs).
+    """
+    layer, block = source + ".encoder.layer.{layer}", f"{target}blocks"
+    own = f"{layer}.attention.self"
+    if fused:
+        attention = (heads(f"{own}.Wqkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv"))
+        out = f"{own}.out_proj"
+    else:
+        attention = _queries_keys_values(own, f"{block}/attn")
+        out = f"{layer}.attention.output.dense"
+    cross = f"{layer}.crossattention"
+    return (
+        Rule(f"{source}.embeddings.word_embeddings.weight", f"{target}embed/token/embedding"),
+        Rule(f"{source}.embeddings.position_embeddings.weight", f"{target}embed/pos"),
+        Rule(f"{source}.embeddings.token_type_embeddings.weight", f"{target}embed/type"),
+        *norm(f"{source}.embeddings.LayerNorm", f"{target}embed/norm"),
+        *sum(attention, ()),
+        *heads_out(out, f"{block}/attn/out"),
+        *norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
+        *sum(_queries_keys_values(f"{cross}.self", f"{block}/cross_attn"), ()),
+        *heads_out(f"{cross}.output.dense", f"{block}/cross_attn/out"),
+        *norm(f"{cross}.output.LayerNorm", f"{block}/cross_norm"),
+        *linear(f"{layer}.intermediate.dense", f"{block}/mlp/up"),
+        *linear(f"{layer}.output.dense", f"{block}/mlp/down"),
+        *norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
+    )
+
+
+def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
+    names = {"query": "q", "key": "k", "value": "v"}
+    return [heads(f"{source}.{theirs}", f"{target}/{ours}") for theirs, ours in names.items()]
+
+
+HF_RULES = (
+    *bert_rules("bert"),
+    *linear("cls.predictions.transform.dense", "head_proj"),
+    *norm("cls.predictions.transform.LayerNorm", "head_norm"),
+    Rule("cls.predictions.bias", "head_bias"),
+)
+# What is trained with the next-sentence task, and buffers.
+HF_SKIP = (r"bert\.pooler\..*", r"cls\.seq_relationship\..*", r".*\.(position_ids|token_type_ids)")
+HF_RENAME = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
+HF_COPIES = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+# Our field -> the value that transformers' config class has where a file is silent.
+FIELDS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "max_len": 512,
+    "width": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_dim": 3072,
+    "activation": "gelu",
+    "norm_eps": 1e-12,
+    "num_types": 2,
+    "pad_id": 0,
+}
+LM_FIELDS = {**FIELDS, "bos_id": None, "eos_id": None}
+
+
+def config_from_hf(config: Mapping[str, Any]) -> BertLMConfig:
+    """transformers' config.json -> ours. Dropout is training's affair: it starts at 0."""
+    refuse(config, {"position_embedding_type": "absolute", "tie_word_embeddings": True})
+    fields = read_fields(config, LM_FIELDS)
+    memory_width = fields["width"] if config.get("add_cross_attention") else None
+    causal = bool(config.get("is_decoder"))
+    return BertLMConfig(**fields, causal=causal, memory_width=memory_width)
+
+
+def config_to_hf(cfg: BertLMConfig) -> dict[str, Any]:
+    """Our config -> transformers' config.json."""
+    return {
+        "architectures": ["BertLMHeadModel" if cfg.causal else "BertForMaskedLM"],
+        "model_type": "bert",
+        **fields_to_hf(cfg, LM_FIELDS),
+        "is_decoder": cfg.causal,
+        "add_cross_attention": cfg.memory_width is not None,
+    }
