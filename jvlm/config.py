@@ -162,6 +162,9 @@ def replace(cls: type, base: Any, fields: Mapping, *, where: str) -> Any:
     Where a field may hold one of several dataclasses, its section's `kind` says which (their class
     attribute of that name); by default the base's own, or the first.
     """
+    fields = dict(fields)
+    if "kind" in fields and fields["kind"] == getattr(cls, "kind", None):
+        del fields["kind"]
     hints = typing.get_type_hints(cls)
     check_keys(fields, list(hints), where=where)
     values = {}

@@ -52,6 +52,7 @@ PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r".*mlp/down/kernel", ("mlp", "embed")),
     (r".*token/embedding", ("vocab", "embed")),
     (r".*lm_head/kernel", ("embed", "vocab")),
+    (r".*relative/table", (None, "heads")),
     (r".*(patch|conv(\d|_shortcut))/kernel", (None, None, None, "embed")),
     (r".*pool/attn_(q|k|v)/kernel", ("embed", "heads", None)),
     (r".*pool/attn_(q|k|v)/bias", ("heads", None)),

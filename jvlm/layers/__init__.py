@@ -14,6 +14,7 @@ from jvlm.layers.embed import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_pos
 from jvlm.layers.linear import Linear
 from jvlm.layers.mlp import ACTIVATIONS, Mlp
 from jvlm.layers.norm import BatchNorm, Norm, l2_normalize
+from jvlm.layers.rope import Rope
 from jvlm.layers.stack import REMAT_POLICIES, Stack, unstack
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Norm",
     "PatchEmbed",
     "REMAT_POLICIES",
+    "Rope",
     "Stack",
     "TokenEmbed",
     "attend",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jvlm.layers.cache import KVCache
 from jvlm.layers.linear import Linear
-from jvlm.layers.rope import rotate
+from jvlm.layers.rope import Rope, rotate
 from jvlm.sharding import constrain
 
 BACKENDS = ("auto", "xla", "cudnn")
@@ -49,22 +49,24 @@ def attend(
       [B, T, N, H] in the dtype of v; with `probs_tap` also the probabilities [B, N, T, S].
 
     Raises:
-      ValueError: unknown back end, or `probs_tap` with a fused one.
+      ValueError: unknown back end, or `probs_tap` or `bias` with a fused one.
     """
     if backend not in BACKENDS:
         raise ValueError(f"attention back end {backend!r} is unknown, choose from {BACKENDS}")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if backend == "auto":
-        backend = "cudnn" if probs_tap is None and _cudnn_fits(q, k) else "xla"
+        plain = probs_tap is None and bias is None
+        backend = "cudnn" if plain and _cudnn_fits(q, k) else "xla"
     if backend == "cudnn":
-        if probs_tap is not None:
-            raise ValueError("probs_tap needs the attention back end 'xla'")
+        # Beside a mask, cuDNN gives a bias no gradient, and says nothing.
+        if probs_tap is not None or bias is not None:
+            raise ValueError("probs_tap and bias need the attention back end 'xla'")
         # cuDNN broadcasts over batch and heads, but not over T and S.
         whole = lambda x: (
             x if x is None else jnp.broadcast_to(x, (*x.shape[:2], q.shape[1], k.shape[1]))
         )
         return jax.nn.dot_product_attention(
-            q, k, v, bias=whole(bias), mask=whole(mask), scale=scale, implementation="cudnn"
+            q, k, v, mask=whole(mask), scale=scale, implementation="cudnn"
         )
     if query_chunk and probs_tap is None and q.shape[1] > query_chunk:
         return _chunked(q, k, v, mask, bias, scale, query_chunk)
@@ -140,9 +142,10 @@ class Attention(nn.Module):
       num_heads, num_kv_heads, head_dim: N, K, H.
       memory_width: D of keys and values where they come from elsewhere (cross-attention).
       qkv_bias, out_bias: biases of the projections.
-      rope_theta: base of rotary positions; None for none.
+      rope: of rotary positions; None for none.
       scale: of the logits; default 1/sqrt(H).
       std: initial standard deviations of (q, k and v; out).
+      q_std: of q, where it differs.
       dtype, backend, query_chunk: see `precision.Compute`.
     """
 
@@ -153,9 +156,10 @@ class Attention(nn.Module):
     memory_width: int | None = None
     qkv_bias: bool = True
     out_bias: bool = True
-    rope_theta: float | None = None
+    rope: Rope | None = None
     scale: float | None = None
     std: tuple[float | None, float | None] = (None, None)
+    q_std: float | None = None
     dtype: str = "float32"
     backend: str = "auto"
     query_chunk: int = 0
@@ -179,7 +183,7 @@ class Attention(nn.Module):
           x: [B, T, D].
           memory: [B, S, memory_width], for cross-attention.
           mask, bias: as in `attend`.
-          positions: int32[B, T]; default 0, 1, 2, ... Read only with rotary positions.
+          positions: int32[B or 1, T]; default 0, 1, 2, ... Read only with rotary positions.
           cache: this layer's keys and values. Self-attention writes the new ones at `slot` and
             attends to all slots (`mask` says which hold something). Cross-attention reads keys
             and values from it instead of projecting `memory` again, when `memory` is None.
@@ -191,7 +195,8 @@ class Attention(nn.Module):
         """
         qkv = {"std": self.std[0], "use_bias": self.qkv_bias, "dtype": self.dtype}
         source = self.memory_width or self.width
-        q = Linear((self.width,), (self.num_heads, self.head_dim), name="q", **qkv)(x)
+        own = qkv if self.q_std is None else {**qkv, "std": self.q_std}
+        q = Linear((self.width,), (self.num_heads, self.head_dim), name="q", **own)(x)
         q = constrain(q, "batch", None, "heads", None)
         if self.memory_width is not None and memory is None:
             k, v = cache.by_slot()
@@ -201,10 +206,10 @@ class Attention(nn.Module):
             v = Linear((source,), (self.num_kv_heads, self.head_dim), name="v", **qkv)(memory)
             k = constrain(k, "batch", None, "kv_heads", None)
             v = constrain(v, "batch", None, "kv_heads", None)
-            if self.rope_theta is not None:
+            if self.rope is not None:
                 if positions is None:
                     positions = jnp.arange(x.shape[1])[None]
-                q, k = (rotate(t, positions, self.rope_theta) for t in (q, k))
+                q, k = (rotate(t, positions, self.rope) for t in (q, k))
             if cache is not None:
                 cache = KVCache.of(k, v) if self.memory_width else cache.write(k, v, slot)
                 k, v = cache.by_slot()

@@ -16,6 +16,7 @@ from jvlm.layers.attention import Attention
 from jvlm.layers.cache import KVCache
 from jvlm.layers.mlp import ACTIVATIONS, Mlp
 from jvlm.layers.norm import Norm
+from jvlm.layers.rope import Rope
 from jvlm.precision import Compute
 from jvlm.sharding import constrain
 
@@ -37,11 +38,12 @@ class BlockConfig:
       gated: gated mlp.
       qkv_bias, out_bias, mlp_bias: which projections have biases.
       memory_width: width of the cross-attended states; None for a block without cross-attention.
-      rope_theta: base of rotary positions; None for none.
+      rope: of rotary positions; None for none.
       attn_scale: of attention logits; default 1/sqrt(H), 1 in T5.
       dropout: rate on each branch, on exactly when a `dropout` rng is given.
       std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
         1/sqrt(fan-in).
+      q_std: of q, where it differs.
     """
 
     width: int
@@ -58,10 +60,11 @@ class BlockConfig:
     out_bias: bool = True
     mlp_bias: bool = True
     memory_width: int | None = None
-    rope_theta: float | None = None
+    rope: Rope | None = None
     attn_scale: float | None = None
     dropout: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
+    q_std: float | None = None
 
     def __post_init__(self):
         check_block(self, "block")
@@ -92,7 +95,7 @@ class Context:
     Attributes:
       mask: bool, broadcasts to [B, N, T, S]; self-attention.
       bias: float, broadcasts to [B, N, T, S]; self-attention (T5's relative bias).
-      positions: int32[B, T], when not the natural ones.
+      positions: int32[B or 1, T], when not the natural ones.
       memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
       slot: int32 scalar, where the cache is written.
@@ -177,9 +180,10 @@ def make_attention(
         memory_width=memory_width,
         qkv_bias=cfg.qkv_bias,
         out_bias=cfg.out_bias,
-        rope_theta=None if memory_width else cfg.rope_theta,
+        rope=None if memory_width else cfg.rope,
         scale=cfg.attn_scale,
         std=cfg.std[:2],
+        q_std=cfg.q_std,
         dtype=compute.dtype,
         backend=compute.attention,
         query_chunk=compute.query_chunk,

@@ -20,6 +20,7 @@ class Linear(nn.Module):
       std: standard deviation of the initial kernel; default 1/sqrt(fan-in).
       use_bias: adds a bias, initially zero.
       dtype: compute dtype.
+      out_dtype: of the result, default `dtype`: float32 for logits.
     """
 
     in_shape: tuple[int, ...]
@@ -27,18 +28,22 @@ class Linear(nn.Module):
     std: float | None = None
     use_bias: bool = True
     dtype: str = "float32"
+    out_dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [..., *in_shape] -> dtype[..., *out_shape]."""
+        """x [..., *in_shape] -> out_dtype[..., *out_shape]."""
         rank = len(self.in_shape)
         std = 1 / math.sqrt(math.prod(self.in_shape)) if self.std is None else self.std
         init = nn.initializers.normal(std)
         kernel = read_weight(self, "kernel", init, self.in_shape + self.out_shape, self.dtype)
         contract = (tuple(range(x.ndim - rank, x.ndim)), tuple(range(rank)))
-        y = jax.lax.dot_general(x.astype(self.dtype), kernel, (contract, ((), ())))
+        x = x.astype(self.dtype)
+        y = jax.lax.dot_general(
+            x, kernel, (contract, ((), ())), preferred_element_type=self.out_dtype
+        )
         if self.use_bias:
-            y += read_weight(self, "bias", nn.initializers.zeros, self.out_shape, self.dtype)
+            y += read_weight(self, "bias", nn.initializers.zeros, self.out_shape, y.dtype)
         return y
 
 

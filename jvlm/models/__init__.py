@@ -9,15 +9,19 @@ import flax.linen as nn
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
 from jvlm.models import chinese_clip, clip, siglip
-from jvlm.models.towers import gpt2
+from jvlm.models.towers import bert_lm, gpt2, llama, opt, t5
 from jvlm.precision import Compute
 
 # Name -> module, its config class, published sizes.
 MODELS = {
+    "bert": (bert_lm.BertLM, bert_lm.BertLMConfig, bert_lm.VARIANTS),
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
     "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),
     "gpt2": (gpt2.GPT2, gpt2.GPT2Config, gpt2.VARIANTS),
+    "llama": (llama.Llama, llama.LlamaConfig, llama.VARIANTS),
+    "opt": (opt.OPT, opt.OPTConfig, opt.VARIANTS),
     "siglip": (clip.CLIP, clip.CLIPConfig, siglip.VARIANTS),
+    "t5": (t5.T5, t5.T5Config, t5.VARIANTS),
 }
 
 

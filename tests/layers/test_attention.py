@@ -12,7 +12,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from jvlm.layers import Attention, KVCache, attend, masks
-from jvlm.layers.rope import rotate
+from jvlm.layers.rope import Rope, rotate
 
 B, T, S, N, K, H = 2, 3, 5, 4, 2, 8
 
@@ -113,9 +113,9 @@ def test_unknown_back_end_and_tap_on_fused_are_refused(qkv):
         attend(*qkv, backend="cudnn", probs_tap=jnp.zeros((B, N, T, S)))
 
 
-@pytest.mark.parametrize("rope", [None, 10_000.0])
+@pytest.mark.parametrize("rope", [None, Rope()])
 def test_prefill_and_extend_equal_the_full_forward(rng, rope):
-    attention = Attention(16, N, K, H, rope_theta=rope)
+    attention = Attention(16, N, K, H, rope=rope)
     x = jnp.asarray(rng.normal(size=(B, 6, 16)), jnp.float32)
     params = attention.init(jax.random.key(0), x)
     want, _ = attention.apply(params, x, mask=masks.causal(6, 6))
@@ -149,7 +149,7 @@ def test_rotary_logits_depend_on_distance_only(rng):
 
     def logit(i, j):
         at = [jnp.full((1, 1), p) for p in (i, j)]
-        return (rotate(q, at[0], 1e4) * rotate(k, at[1], 1e4)).sum()
+        return (rotate(q, at[0], Rope()) * rotate(k, at[1], Rope())).sum()
 
     np.testing.assert_allclose(logit(7, 3), logit(104, 100), atol=1e-4)
     assert abs(logit(7, 3) - logit(7, 4)) > 1e-3

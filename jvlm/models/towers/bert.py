@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""BERT (arXiv:1810.04805): the text tower of Chinese-CLIP.
+"""BERT (arXiv:1810.04805) as a text tower (Chinese-CLIP); as a language model: `bert_lm`.
 
 Embeddings and block shape stand on their own, so that towers which put cross-attention into some
 of the blocks (ALBEF, BLIP, the Q-Former) are made of the same pieces.
@@ -10,6 +10,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jvlm.errors import UserError
 from jvlm.layers import Block, BlockConfig, Context, Norm, Stack, TokenEmbed, check_block, masks
@@ -69,21 +70,20 @@ class BertEmbed(nn.Module):
     cfg: BertConfig
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(self, text: jax.Array) -> jax.Array:
-        """text int32[B, T] -> dtype[B, T, D]."""
-        cfg, length = self.cfg, text.shape[1]
-        if length > cfg.max_len:
-            raise UserError(
-                f"bert: {length} tokens, the model has {cfg.max_len} positions: truncate"
-            )
-        init = nn.initializers.normal(STD)
-        x = TokenEmbed(cfg.vocab_size, cfg.width, STD, self.dtype, name="token")(text)
-        pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
-        types = read_weight(self, "type", init, (cfg.num_types, cfg.width))
-        x = x + (pos[:length] + types[0]).astype(x.dtype)
-        x = constrain(Norm(cfg.norm_eps, dtype=self.dtype, name="norm")(x), "batch", None, None)
-        return nn.Dropout(cfg.dropout)(x, deterministic=not self.has_rng("dropout"))
+    def setup(self):
+        cfg, init = self.cfg, nn.initializers.normal(STD)
+        self.token = TokenEmbed(cfg.vocab_size, cfg.width, STD, self.dtype)
+        self.pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
+        self.type = read_weight(self, "type", init, (cfg.num_types, cfg.width))
+        self.norm = Norm(cfg.norm_eps, dtype=self.dtype)
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
+        """Token vectors [B, T, D] of type 0, positions int32[B or 1, T] -> dtype[B, T, D]."""
+        pos = jnp.take(self.pos, positions, axis=0, mode="clip")
+        x = x + (pos + self.type[0]).astype(x.dtype)
+        x = constrain(self.norm(x), "batch", None, None)
+        return self.dropout(x, deterministic=not self.has_rng("dropout"))
 
 
 class Bert(nn.Module):
@@ -105,15 +105,21 @@ class Bert(nn.Module):
           text: int32[B, T], [CLS] first.
           text_mask: bool[B, T], True on tokens; default `text != pad_id`.
         """
+        cfg, length = self.cfg, text.shape[1]
+        if length > cfg.max_len:
+            raise UserError(
+                f"bert: {length} tokens, the model has {cfg.max_len} positions: truncate"
+            )
         if text_mask is None:
-            text_mask = text != self.cfg.pad_id
+            text_mask = text != cfg.pad_id
+        x = self.embed(self.embed.token(text), jnp.arange(length)[None])
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         ctx = Context(mask=masks.padding(text_mask))
-        x, _ = self.stack(self.blocks, self.embed(text), None, ctx, dropout_rng)
+        x, _ = self.stack(self.blocks, x, None, ctx, dropout_rng)
         return TextOutput(x, x[:, 0])
 
 
-def block_config(cfg: BertConfig) -> BlockConfig:
+def block_config(cfg: BertConfig, memory_width: int | None = None) -> BlockConfig:
     """The block of a BERT."""
     return BlockConfig(
         cfg.width,
@@ -122,6 +128,7 @@ def block_config(cfg: BertConfig) -> BlockConfig:
         cfg.activation,
         cfg.norm_eps,
         placement="post",
+        memory_width=memory_width,
         dropout=cfg.dropout,
         std=(STD,) * 4,
     )

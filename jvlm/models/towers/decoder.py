@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all language models share: the forward of a batch, `prefill` and `extend`.
 
-A family says in `setup` what its token table (`token`), its stack (`stack`, `blocks`) and its
-output layer are, and in `enter` and `leave` what happens before and behind the layers.
+A family says in `setup` what its token table (`token`), its stack (`stack`, `blocks`) and, where it
+has one of its own, its output layer (`lm_head`) are, and in `enter` and `leave` what happens before
+and behind the layers.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jvlm.errors import UserError
-from jvlm.layers import Context, DecodeCache, masks
+from jvlm.layers import Context, DecodeCache, Linear, masks
 from jvlm.precision import Compute
 from jvlm.sharding import constrain
 
@@ -25,8 +26,7 @@ Batch = Mapping[str, jax.Array]
 @flax.struct.dataclass
 class LMOutput:
     """Attributes:
-    logits: float32[B, T, V]; those at t are of the token at t + 1 (of the label at t where an
-      encoder reads the text).
+    logits: float32[B, T, V]; of which label, `Decoder.predicts_next` says.
     """
 
     logits: jax.Array
@@ -44,6 +44,12 @@ class Decoder(nn.Module):
     compute: Compute = Compute()
 
     encoder_decoder = False
+    causal = True
+
+    @property
+    def predicts_next(self) -> bool:
+        """Whether logits at t are of the label at t + 1; otherwise they are of the one at t."""
+        return self.causal and not self.encoder_decoder
 
     def __call__(self, batch: Batch) -> LMOutput:
         """Logits at every position; see `LMOutput`."""
@@ -68,7 +74,13 @@ class Decoder(nn.Module):
 
         Returns:
           (float32[B, V], logits of the token behind each row's last, the cache).
+
+        Raises:
+          UserError: a model that sees what follows.
         """
+        if not self.causal:
+            raise UserError(f"{self.cfg.kind}: sees all tokens at once, so it continues none")
+        batch = {key: value for key, value in batch.items() if key != "labels"}
         x, mask, positions = self.inputs(batch)
         rows, length = mask.shape
         if max_len < length:
@@ -84,6 +96,7 @@ class Decoder(nn.Module):
         last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
         logits = self.head(self.leave(jnp.take_along_axis(x, last[:, None, None], axis=1)))
         free = ((0, 0), (0, max_len - length))
+        positions = jnp.broadcast_to(positions, mask.shape)
         return logits[:, 0], DecodeCache(
             layers=tuple(grown) if isinstance(cache, tuple) else grown[0],
             valid=constrain(jnp.pad(mask, free), "batch", None),
@@ -162,7 +175,7 @@ class Decoder(nn.Module):
         )
 
     def inputs(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What the layers read: (vectors [B, L, D0], mask bool[B, L], positions int32[B, L])."""
+        """What the layers read: vectors [B, L, D0], mask bool[B, L], positions int32[B or 1, L]."""
         text = batch["text"]
         mask = batch.get("text_mask")
         mask = jnp.ones(text.shape, bool) if mask is None else mask
@@ -181,7 +194,7 @@ class Decoder(nn.Module):
         return None, None
 
     def enter(self, x: jax.Array, positions: jax.Array) -> jax.Array:
-        """Token vectors [B, T, D0], positions int32[B, T] -> the first layer's input [B, T, D]."""
+        """Token vectors [B, T, D0], positions int32[B or 1, T] -> the first layer's input."""
         return x
 
     def leave(self, x: jax.Array) -> jax.Array:
@@ -190,10 +203,14 @@ class Decoder(nn.Module):
 
     def head(self, x: jax.Array) -> jax.Array:
         """Final states [..., D] -> logits float32[..., V]."""
-        return self.token.attend(x)
+        return self.token.attend(x) if self.cfg.tied else self.lm_head(x)
 
     def bias(self, queries: jax.Array, keys: jax.Array) -> jax.Array | None:
-        """What is added to attention logits for positions int32[B, T] and int32[B, S]: nothing."""
+        """What is added to attention logits, [B or 1, N, T, S]: nothing.
+
+        Args:
+          queries, keys: positions, int32[B or 1, T] and int32[B or 1, S].
+        """
         return None
 
     @property
@@ -218,12 +235,18 @@ class Decoder(nn.Module):
         return positions
 
     def _context(self, mask, positions, memory, memory_mask) -> Context:
-        length = mask.shape[1]
+        length, sees = mask.shape[1], masks.padding(mask)
         return Context(
-            mask=masks.padding(mask) & masks.causal(length, length),
+            mask=sees & masks.causal(length, length) if self.causal else sees,
             bias=self.bias(positions, positions),
             positions=positions,
             memory=memory,
             memory_mask=None if memory_mask is None else masks.padding(memory_mask),
-            causal=True,
+            causal=self.causal,
         )
+
+
+def output_layer(cfg: Any, width: int, std: float, dtype: str) -> Linear:
+    """The output layer of a model whose token table is not that, called `lm_head`."""
+    shape = (width,), (cfg.vocab_size,)
+    return Linear(*shape, std, use_bias=False, dtype=dtype, out_dtype="float32")

@@ -10,8 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jvlm.layers import Block, BlockConfig, Linear, Norm, Stack, TokenEmbed, check_block
-from jvlm.models.towers.decoder import Decoder
+from jvlm.layers import Block, BlockConfig, Norm, Stack, TokenEmbed, check_block
+from jvlm.models.towers.decoder import Decoder, output_layer
 from jvlm.precision import read_weight
 
 STD = 0.02
@@ -60,7 +60,8 @@ class GPT2(Decoder):
     def setup(self):
         cfg, dtype = self.cfg, self.compute.dtype
         self.token = TokenEmbed(cfg.vocab_size, cfg.width, STD, dtype)
-        self.pos = read_weight(self, "pos", jax.nn.initializers.normal(STD), self._table)
+        init = jax.nn.initializers.normal(STD)
+        self.pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
         narrow = STD / (2 * cfg.depth) ** 0.5
         block = BlockConfig(
             cfg.width,
@@ -75,19 +76,10 @@ class GPT2(Decoder):
         self.blocks = self.stack.declare(self, "blocks")
         self.final_norm = Norm(cfg.norm_eps, dtype=dtype)
         if not cfg.tied:
-            self.lm_head = Linear((cfg.width,), (cfg.vocab_size,), STD, use_bias=False, dtype=dtype)
+            self.lm_head = output_layer(cfg, cfg.width, STD, dtype)
 
     def enter(self, x: jax.Array, positions: jax.Array) -> jax.Array:
         return x + jnp.take(self.pos, positions, axis=0, mode="clip").astype(x.dtype)
-
-    def head(self, x: jax.Array) -> jax.Array:
-        if self.cfg.tied:
-            return self.token.attend(x)
-        return self.lm_head(x).astype(jnp.float32)
-
-    @property
-    def _table(self) -> tuple[int, int]:
-        return self.cfg.max_len, self.cfg.width
 
 
 # openai/gpt-2 model_card.md; transformers' openai-community/gpt2*.
