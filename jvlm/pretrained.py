@@ -209,9 +209,10 @@ class Pretrained:
 
     def describe(self) -> str:
         """One line: what it is and how large."""
-        cfg = self.config
-        towers = f"{cfg.vision.kind} and {cfg.text.kind}"
-        return f"{self.name}, {towers}, {paths.count(self.params):,} parameters"
+        towers = (getattr(self.config, part, None) for part in ("vision", "text"))
+        kinds = " and ".join(tower.kind for tower in towers if tower is not None)
+        count = f"{paths.count(self.params):,} parameters"
+        return ", ".join(filter(None, (self.name, kinds, count)))
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         batch = self.processor(text=texts)
@@ -219,6 +220,8 @@ class Pretrained:
 
     @functools.cached_property
     def _encoders(self):
+        if not hasattr(self.model, "encode_text"):
+            raise UserError(f"{self.name} is a language model: it embeds no images and no texts")
         return encoders(self.model, self.mesh)
 
 
@@ -338,6 +341,8 @@ def _load_published(
 
 def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
     """The model for another image size."""
+    if not hasattr(m.config, "vision"):
+        raise UserError(f"image_size: {m.name} is a language model: it reads no images")
     size = tuple(int(side) for side in np.broadcast_to(image_size, 2))
     old = tuple(int(side) for side in np.broadcast_to(m.config.vision.image_size, 2))
     if size == old:

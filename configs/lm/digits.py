@@ -20,7 +20,7 @@ QUESTION, ANSWER = "{qa[question]}", "{qa[answer]}"
 def get_config(arg=""):
     arg = common.parse_arg(arg, t5=False)
     c = common.base()
-    c.steps = 1000
+    c.steps = 1500
 
     size = dict(vocab_size=256, width=128, num_heads=4)
     if arg.t5:
@@ -37,7 +37,7 @@ def get_config(arg=""):
         kind="sentencepiece",
         model_type="bpe",
         vocab_size=256,
-        max_len=32,
+        max_len=24,
         start=not arg.t5,
         end=arg.t5,
         train_on=("captions", "questions/question", "questions/answer"),
@@ -63,7 +63,7 @@ def get_config(arg=""):
         captions = ("language", dict(text="{caption}"))
         both = dict(text=("{caption}", f"{QUESTION} {ANSWER}"))
     c.data.source = train
-    c.data.batch_size = 128
+    c.data.batch_size = 64
     c.data.transforms = (*draw, ("language", both), keep)
 
     c.objective = dict(name="language", chunk=0)

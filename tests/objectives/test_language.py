@@ -78,6 +78,16 @@ def test_behind_a_prefix_the_first_token_counts(model, params, batch, rng):
     np.testing.assert_allclose(out.loss, np.mean(want), rtol=1e-5)
 
 
+def test_an_encoder_decoders_label_is_predicted_where_it_stands(batch):
+    size = dict(vocab_size=V, width=16, depth=1, num_heads=2, head_dim=8, mlp_dim=32)
+    model = build_model(dict(name="t5", **size))
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(1))["params"]
+    log_p = log_probabilities(model, params, batch)
+    rows, places = np.nonzero(batch["labels"] >= 0)
+    want = -log_p[rows, places, batch["labels"][rows, places]]
+    np.testing.assert_allclose(run(objective(model), params, batch).loss, want.mean(), rtol=1e-5)
+
+
 def test_padding_predicts_nothing(model, params, batch):
     """Left-padded rows give what right-padded ones give, the first token's label or not."""
     batch["labels"] = np.where(batch["text_mask"], batch["text"], -1)

@@ -25,8 +25,10 @@ MODEL = {
     "vision": dict(image_size=8, patch_size=4, **TOWER),
     "text": dict(vocab_size=16, max_len=4, **TOWER),
 }
-LM = dict(vocab_size=16, max_len=4, **TOWER)
-LANGUAGE = {"gpt2": dict(name="gpt2", **LM)}
+LANGUAGE = {
+    "gpt2": dict(name="gpt2", vocab_size=16, max_len=4, **TOWER),
+    "t5": dict(name="t5", vocab_size=16, head_dim=4, **TOWER),
+}
 DISTILLATION = dict(name="distillation", teacher="given")
 OBJECTIVES = {
     "softmax": dict(same="mask"),
@@ -36,6 +38,7 @@ OBJECTIVES = {
     "features": dict(DISTILLATION, distill="features"),
     "logits": dict(DISTILLATION, distill="logits"),
     "gpt2": dict(name="language", chunk=3),
+    "t5": dict(name="language", chunk=2, label_smoothing=0.1, z_loss=1e-3),
 }
 REMAT = {"gpt2": "dots", "groups": "full", "sigmoid": "dots", "features": "dots", "logits": "full"}
 
