@@ -51,6 +51,7 @@ setuptools.setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pillow>=11",
+        "protobuf",  # Imported by sentencepiece, which does not declare it.
         "pyarrow>=18",
         "regex",
         "safetensors>=0.5",

@@ -192,9 +192,9 @@ def run_train(args: argparse.Namespace) -> None:
     report = train(config, args.workdir, profile)
     print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
     print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
-    print(
-        f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}"
-    )
+    picture = Path(args.workdir) / "samples.png"
+    shown = f"  picture: {picture}" if picture.exists() else ""
+    print(f"report: {Path(args.workdir) / 'report.md'}{shown}")
 
 
 def _end_before_the_run(number, frame) -> None:

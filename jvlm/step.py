@@ -164,7 +164,7 @@ def batch_shapes(
     """A training batch without data: key -> shape and dtype, and sharding where there is a mesh.
 
     Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
-    says how long texts are.
+    and the step 'language' say how long texts and labels are.
 
     Raises:
       UserError: a key of which neither says a shape.
@@ -172,17 +172,22 @@ def batch_shapes(
     rows, dummy = config.data.batch_size, jax.eval_shape(lambda: model.dummy_batch(1))
     steps = config.data.get("transforms", ())
     kept = [options["keys"] for name, options in steps if name == "keep"]
+    lengths = {"text": config.tokenizer.get("max_len")}
+    for options in (options for name, options in steps if name == "language"):
+        length = options.get("max_len") or lengths["text"]
+        target = options.get("target_len") if options.get("encoder_decoder") else None
+        lengths = {"text": length, "labels": target or length}
 
     def shape_and_dtype(key):
         if key == "image_id":
             return (), jnp.int32
         if key.endswith("_mask"):
             return shape_and_dtype(key.removesuffix("_mask"))[0], jnp.bool_
+        if lengths.get(key):
+            return (lengths[key],), jnp.int32
         if key not in dummy:
             raise UserError(f"data.transforms keep {key!r}, of which the model has no shape")
         shape, dtype = dummy[key].shape[1:], dummy[key].dtype
-        if key == "text" and "max_len" in config.tokenizer:
-            shape = (config.tokenizer.max_len,)
         return shape, jnp.uint8 if key == "image" else dtype
 
     place = mesh and sharding.batch_sharding(mesh)
