@@ -110,6 +110,18 @@ def is_quantised(leaf: Any) -> bool:
     return isinstance(leaf, Mapping) and leaf.keys() == {"q", "scale"}
 
 
+def collapse(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat tree in which a quantised kernel is one entry, `{'q', 'scale'}`, by its own path."""
+    whole: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        kernel, part = paths.kernel_part(path)
+        if part in ("q", "scale"):
+            whole.setdefault(kernel, {})[part] = leaf
+        else:
+            whole[path] = leaf
+    return whole
+
+
 def kind_of(q: Any) -> str:
     """'int8' or 'int4', by the integers of a quantised kernel."""
     return "int8" if _is_int8(q) else "int4"

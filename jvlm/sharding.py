@@ -143,6 +143,15 @@ def tree_shardings(tree: Mapping, mesh: Mesh) -> dict:
     )
 
 
+def placed(shapes: Mapping, mesh: Mesh) -> dict:
+    """Shapes of parameters with their shardings."""
+    return jax.tree.map(
+        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+        shapes,
+        tree_shardings(shapes, mesh),
+    )
+
+
 def of_result(fn: Callable, tree: Any, shardings: Any, mesh: Mesh) -> Any:
     """NamedSharding of every leaf of `fn(tree)`, as JAX's sharding in types derives it.
 
