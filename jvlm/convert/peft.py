@@ -127,7 +127,7 @@ def export(folder: Path, rules: Sequence[Rule], params: Mapping) -> None:
     }
     sizes = {m: (f.a.shape[0], _alpha(f)) for m, f in modules.items()}
     (rank, alpha), _ = collections.Counter(sizes.values()).most_common(1)[0]
-    rates = [float(np.max(flat[p])) for p in flat if p.endswith("/lora_dropout")]
+    rates = [_decimal(np.max(flat[p])) for p in flat if p.endswith("/lora_dropout")]
     config = {
         "peft_type": "LORA",
         "task_type": None,
@@ -304,9 +304,14 @@ def _join(parts: Sequence[tuple[tuple[int, int], Factors]]) -> Factors:
     return Factors(np.concatenate([f.a for _, f in sorted(by_index.items())]), b, first.scale)
 
 
+def _decimal(value: float) -> float:
+    """A float32 as somebody may have written it."""
+    return float(f"{value:.7g}")
+
+
 def _alpha(factors: Factors) -> float:
-    """What PEFT divides by the rank, to the precision of float32."""
-    return float(f"{factors.scale * len(factors.a):.7g}")
+    """What PEFT divides by the rank."""
+    return _decimal(factors.scale * len(factors.a))
 
 
 def _targets(modules: Iterable[str], known: Iterable[str]) -> list[str]:
