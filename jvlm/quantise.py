@@ -142,8 +142,10 @@ def dequantise(leaf: Mapping[str, Any], dtype: Any = jnp.float32) -> jax.Array:
     return x.astype(dtype).reshape(*before, -1, *behind)
 
 
-def contract(x: jax.Array, leaf: Mapping[str, jax.Array], rank: int) -> jax.Array:
-    """x [..., *in] times a quantised kernel [*in, *out] -> x's dtype[..., *out].
+def contract(
+    x: jax.Array, leaf: Mapping[str, jax.Array], rank: int, out_dtype: str | None = None
+) -> jax.Array:
+    """x [..., *in] times a quantised kernel [*in, *out] -> out_dtype[..., *out].
 
     No float copy of the kernel is written to memory: the conversion belongs to the matmul's operand
     where the compiler fuses it (GPU, TPU); a CPU works on one piece after another. The backward
@@ -153,37 +155,39 @@ def contract(x: jax.Array, leaf: Mapping[str, jax.Array], rank: int) -> jax.Arra
       x: compute dtype.
       leaf: of one layer.
       rank: number of input axes.
+      out_dtype: default x's.
     """
-    return _contract(x, leaf["q"], leaf["scale"], rank)
+    dtypes = (x.dtype, x.dtype if out_dtype is None else jnp.dtype(out_dtype))
+    return _contract(x, leaf["q"], leaf["scale"], rank, dtypes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _contract(x, q, scale, rank):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _contract(x, q, scale, rank, dtypes):
     mesh = jax.sharding.get_abstract_mesh()
     pieces = _pieces(q, scale)
-    whole = functools.partial(_whole, rank=rank)
+    whole = functools.partial(_partial, rank=rank)
     if pieces == 1 or not (mesh.empty or mesh.size == 1):
-        return whole(x, q, scale)
-    piecewise = functools.partial(_piecewise, rank=rank, pieces=pieces)
-    return jax.lax.platform_dependent(x, q, scale, cpu=piecewise, default=whole)
+        y = whole(x, q, scale)
+    else:
+        piecewise = functools.partial(_piecewise, rank=rank, pieces=pieces)
+        y = jax.lax.platform_dependent(x, q, scale, cpu=piecewise, default=whole)
+    if _is_int8(q):
+        y = y * scale.reshape(scale.shape[rank:])
+    return y.astype(dtypes[1])
 
 
-def _contract_forward(x, q, scale, rank):
-    return _contract(x, q, scale, rank), (q, scale)
+def _contract_forward(x, q, scale, rank, dtypes):
+    return _contract(x, q, scale, rank, dtypes), (q, scale)
 
 
-def _contract_backward(rank, kept, dy):
-    kernel = dequantise(dict(zip(("q", "scale"), kept)), dy.dtype)
+def _contract_backward(rank, dtypes, kept, dy):
+    kernel = dequantise(dict(zip(("q", "scale"), kept)), dtypes[0])
     outs = kernel.ndim - rank
     axes = tuple(range(dy.ndim - outs, dy.ndim)), tuple(range(rank, kernel.ndim))
-    return jax.lax.dot_general(dy, kernel, (axes, ((), ()))), None, None
+    return jax.lax.dot_general(dy.astype(dtypes[0]), kernel, (axes, ((), ()))), None, None
 
 
 _contract.defvjp(_contract_forward, _contract_backward)
-
-
-def _whole(x, q, scale, rank):
-    return _scaled(_partial(x, q, scale, rank), q, scale, rank).astype(x.dtype)
 
 
 def _piecewise(x, q, scale, rank, pieces):
@@ -199,18 +203,14 @@ def _piecewise(x, q, scale, rank, pieces):
     add = lambda total, piece: (total + _partial(*piece, rank), None)
     total = jnp.zeros((*x.shape[:axis], *q.shape[rank:]), jnp.float32)
     total, _ = jax.lax.scan(add, total, (jnp.moveaxis(xs, axis, 0), cut(q), scales))
-    return _scaled(total, q, scale, rank).astype(x.dtype)
+    return total
 
 
 def _partial(x, q, scale, rank):
-    """float32[..., *out] before the scales of output channels."""
+    """float32[..., *out], before the scales of output channels."""
     kernel = q.astype(x.dtype) if _is_int8(q) else dequantise({"q": q, "scale": scale}, x.dtype)
     axes = tuple(range(x.ndim - rank, x.ndim)), tuple(range(rank))
     return jax.lax.dot_general(x, kernel, (axes, ((), ())), preferred_element_type=jnp.float32)
-
-
-def _scaled(y, q, scale, rank):
-    return y * scale.reshape(scale.shape[rank:]) if _is_int8(q) else y
 
 
 def _pieces(q, scale) -> int:
