@@ -71,6 +71,6 @@ setuptools.setup(
         "torch": ["torch>=2.4"],
         "sweep": SWEEP,
         "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
-        "parity": ["torch==2.13.0", "transformers>=5"],
+        "parity": ["torch==2.13.0", "transformers>=5", "peft>=0.18"],
     },
 )

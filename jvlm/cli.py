@@ -126,7 +126,9 @@ def make_parser() -> argparse.ArgumentParser:
     export = verb("export", run_export, "Write a model in a published format.")
     _add_source(export)
     export.add_argument("destination", metavar="DST", help="folder, new or empty")
-    export.add_argument("--format", default="hf", help="hf (default, transformers) or open_clip")
+    export.add_argument(
+        "--format", default="hf", help="hf (default, transformers), open_clip, peft"
+    )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     _add_json(export)
 

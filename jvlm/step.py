@@ -14,13 +14,20 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from jvlm import adapters, optim, paths, sharding
 from jvlm import config as config_lib
-from jvlm import optim, paths, sharding
 from jvlm.errors import UserError
 from jvlm.models import build_model
 from jvlm.objectives import Objective, build_objective, micro_batches
 from jvlm.precision import Compute, cast_weights
-from jvlm.state import TrainState, merge, purpose_rng, split, split_statistics
+from jvlm.state import (
+    TrainState,
+    merge,
+    purpose_rng,
+    resolve_trainable,
+    split,
+    split_statistics,
+)
 
 
 class Training(NamedTuple):
@@ -69,7 +76,9 @@ def build_step(
 
     def init_params(rng):
         # One row for every device: shapes are all that counts, the forward is never run.
-        return model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+        params = model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+        forms = (config.get("quantise"), config.get("lora"))
+        return adapters.extend(params, purpose_rng(rng, "adapters"), *forms)
 
     root_rng = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
     with jax.set_mesh(mesh):
@@ -77,7 +86,7 @@ def build_step(
 
     #### What is trained, how.
     flat = paths.flatten(shapes)
-    trainable = paths.resolve(config.trainable, flat, what="trainable")
+    trainable = resolve_trainable(config.trainable, flat)
     objective = build_objective(
         config.objective.to_dict(),
         model,
