@@ -126,7 +126,9 @@ def make_parser() -> argparse.ArgumentParser:
     export = verb("export", run_export, "Write a model in a published format.")
     _add_source(export)
     export.add_argument("destination", metavar="DST", help="folder, new or empty")
-    export.add_argument("--format", default="hf", help="hf (default, transformers) or open_clip")
+    export.add_argument(
+        "--format", default="hf", help="hf (default, transformers), open_clip, peft"
+    )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     _add_json(export)
 
@@ -192,9 +194,9 @@ def run_train(args: argparse.Namespace) -> None:
     report = train(config, args.workdir, profile)
     print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
     print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
-    print(
-        f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}"
-    )
+    picture = Path(args.workdir) / "samples.png"
+    shown = f"  picture: {picture}" if picture.exists() else ""
+    print(f"report: {Path(args.workdir) / 'report.md'}{shown}")
 
 
 def _end_before_the_run(number, frame) -> None:

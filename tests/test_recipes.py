@@ -11,9 +11,11 @@ from jvlm import config as config_lib
 from jvlm import paths, pretrained, sharding
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
+from jvlm.errors import UserError
 from jvlm.models import MODELS, build_model
-from jvlm.step import build_step
+from jvlm.step import batch_shapes, build_step
 from jvlm.tokenizers import MAKERS
+from jvlm.train import make_tokenizer
 from tests.test_config import RECIPES
 
 # One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
@@ -44,6 +46,9 @@ def test_every_recipe_shrinks(path):
     config = config_lib.load(f"{path}:test")
     training = build_step(config, sharding.make_mesh(8))
     assert paths.count(training.shapes) < 500_000
+    assert all(e.data.batch_size == 16 for e in config.eval.evaluators.values())
+    if "vision" not in config.model:
+        return
     steps = [s for s in config.data.transforms if s[0] != "tokenize"]
     steps[-1] = ("keep", dict(keys=("image",)))
     row = compose(steps)(build_source(config.data.source.to_dict())[0], np.random.default_rng(0))
@@ -57,12 +62,41 @@ def test_every_recipe_reads_its_data(path):
     config = config_lib.load(path)
     section = config.tokenizer.to_dict()
     kind = section.pop("kind")
-    section = {k: v for k, v in section.items() if k != "train_on"}
+    section = {k: v for k, v in section.items() if k not in ("train_on", "train_examples")}
     config_lib.check_call(MAKERS[kind], section, where=path, given=("texts",))
-    assert section["max_len"] <= build_model(config.model.to_dict()).cfg.text.max_len
+    cfg = build_model(config.model.to_dict()).cfg
+    assert section["max_len"] <= getattr(cfg, "text", cfg).max_len
     parts = [config.data, *(e.data for e in config.eval.evaluators.values())]
     for part in parts:
         compose(part.transforms, tokenizer=object(), where=path)
+
+
+@pytest.mark.parametrize("spec", ["lm/digits:test", "lm/digits:test,t5"])
+def test_a_model_of_text_alone(spec, tmp_path):
+    """Trains on rows as they are planned, reports without a picture, loads, is evaluated again."""
+    config = jvlm.load_config(spec, ["steps=2", "checkpoint.every_steps=2", "optim.accumulate=2"])
+    source = build_source(config.data.source.to_dict())
+    tokenizer = make_tokenizer(config, tmp_path, source)
+    row = compose(config.data.transforms, tokenizer=tokenizer)(source[0], np.random.default_rng(0))
+    planned = batch_shapes(config, build_model(config.model.to_dict()))
+    assert {k: (v.shape[1:], v.dtype) for k, v in planned.items()} == {
+        k: (v.shape, v.dtype) for k, v in row.items()
+    }
+    report = jvlm.train(config, tmp_path)
+    assert not (tmp_path / "samples.png").exists()
+    assert "captions/perplexity" in (tmp_path / "report.md").read_text()
+    metrics = jvlm.evaluate(tmp_path)
+    assert metrics.keys() == report["metrics"].keys()
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, report["metrics"][name], rtol=1e-5)
+    assert 2 < metrics["answers/perplexity"] < 1000
+    m = jvlm.load(tmp_path)
+    assert m.processor(text=["is there a one?"])["text"].shape == (1, 24)
+    assert m.describe().startswith(config.model.name)
+    with pytest.raises(UserError, match="is a language model"):
+        m.embed_text(["a"])
+    with pytest.raises(UserError, match="takes no images"):
+        jvlm.load(tmp_path, image_size=32)
 
 
 def test_the_stages_of_chinese_clip(tmp_path):
