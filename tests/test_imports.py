@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "models": {"errors", "precision", "sharding", "layers", "config"},
     "generation": {
         *("errors", "config", "layers", "models", "sharding", "paths", "precision", "tokenizers"),
+        "progress",
     },
     "convert": {
         *("errors", "paths", "config", "precision", "sharding", "layers", "models", "tokenizers"),

@@ -16,7 +16,7 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.generation import beam, loop, ranking
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.processors import check_ids, make_processors
-from jvlm.generation.prompts import bucket, make_prompts
+from jvlm.generation.prompts import bucket, check_prompts, make_prompts
 
 EVERY = 4  # Steps between two looks at what has come: each costs a round trip to the device.
 
@@ -85,6 +85,13 @@ class Generator:
         answers = tokens[:count, :, prompt : prompt + new]
         return answers.reshape(-1, answers.shape[-1])
 
+    def check(self, batch: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """Raises what `ids` would raise, before it does anything."""
+        options = make_options(options, self.defaults)
+        eos, _ = self._special_ids(options)
+        make_processors(options, eos, self.model.vocab_size)
+        check_prompts(self.model, batch, options.max_new_tokens)
+
     def stream(
         self,
         params: dict,
@@ -123,6 +130,7 @@ class Generator:
         length: str | float = "sum",
         label_smoothing: float = 0.0,
         preselect: int = 0,
+        rows: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Scores given answers by their log-likelihood.
 
@@ -133,6 +141,7 @@ class Generator:
           length: 'sum'; 'mean' over a candidate's tokens; 'padded', over the T columns (LLaMA's
             class scores in LAVIS); a number a divides by tokens ** a.
           label_smoothing, preselect: see `ranking.score`.
+          rows: numbers of the prompts, for messages.
 
         Returns:
           float32[B, C], higher is likelier.
@@ -147,8 +156,8 @@ class Generator:
         if candidates.shape != mask.shape or not mask.size or not mask.any(-1).all():
             raise UserError("rank: give at least one candidate, and every one at least one token")
         check_ids(np.unique(candidates[mask]), self.model.vocab_size, "candidates")
-        prompts = make_prompts(self.model, batch, candidates.shape[-1], self.mesh)
-        rows = len(prompts.tokens)
+        prompts = make_prompts(self.model, batch, candidates.shape[-1], self.mesh, rows)
+        size = len(prompts.tokens)
         if candidates.ndim == 2:
             candidates, mask = (np.stack([x] * prompts.rows) for x in (candidates, mask))
         if len(candidates) != prompts.rows:
@@ -156,9 +165,9 @@ class Generator:
         count, columns = candidates.shape[1:]
         wide = -(-columns // 4) * 4 if columns > 1 else 1  # Few shapes.
         at_once = ranking.candidates_at_once(
-            rows, min(preselect or count, count), wide, self.model.vocab_size
+            size, min(preselect or count, count), wide, self.model.vocab_size
         )
-        pads = (0, rows - prompts.rows), (0, 0), (0, wide - columns)
+        pads = (0, size - prompts.rows), (0, 0), (0, wide - columns)
         place = sharding.batch_sharding(self.mesh)
         with jax.set_mesh(self.mesh):
             ids, real = (jax.device_put(np.pad(x, pads), place) for x in (candidates, mask))
@@ -183,7 +192,7 @@ class Generator:
         """(state after the first token, job, prompts)."""
         model, width = self.model, options.width
         eos, fill = self._special_ids(options)
-        prompts = make_prompts(model, batch, options.max_new_tokens, self.mesh)
+        prompts = make_prompts(model, batch, options.max_new_tokens, self.mesh, rows)
         count, columns = prompts.tokens.shape
         steps = bucket(options.max_new_tokens)
         numbers = np.arange(prompts.rows) if rows is None else np.asarray(rows)

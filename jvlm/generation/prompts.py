@@ -3,7 +3,7 @@
 """Batches of prompts as the loop takes them: few shapes, every prompt's end in the last column."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,22 +36,25 @@ class Prompts:
 def bucket(length: int) -> int:
     """The next of 1, 16, 32, ... 128, 160, ... 256, 320, ...: four sizes an octave from 64 on.
 
-    Of lengths 1 to 1024 it wastes 7 % on average with 22 sizes; powers of two waste 33 %.
+    Of the tokens of lengths 1 to 1024 it adds 8 %, with 21 sizes; powers of two add 33 %.
     """
     step = max(16, 1 << max(0, (length - 1).bit_length() - 3))
     return length if length <= 1 else -(-length // step) * step
 
 
-def make_prompts(
-    model: Any, batch: Mapping[str, Any], new: int, mesh: jax.sharding.Mesh
-) -> Prompts:
-    """Checks a batch and lays it out.
+def check_prompts(
+    model: Any, batch: Mapping[str, Any], new: int, numbers: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Checks a batch.
 
     Args:
       model: a language model; see `models.towers.decoder`.
       batch: numpy or JAX arrays; `text` and `text_mask` padded on either side.
       new: tokens to come.
-      mesh: of the devices that share the rows.
+      numbers: the prompts' names in messages; default 0, 1, 2, ...
+
+    Returns:
+      The batch with masks and what the decoder begins with.
 
     Raises:
       UserError: an empty prompt, or one that leaves no room for `new` tokens.
@@ -64,6 +67,7 @@ def make_prompts(
     mask = np.ones(text.shape, bool) if mask is None else np.asarray(mask, bool)
     if not len(text):
         raise UserError("generate: the batch has no prompt")
+    numbers = range(len(text)) if numbers is None else numbers
     soft = np.zeros(len(text), int)
     if "prefix" in batch:
         soft += batch["prefix"].shape[1]
@@ -72,31 +76,48 @@ def make_prompts(
     lengths = mask.sum(1)
     if not (lengths + soft).all():
         empty = int(np.argmin(lengths + soft))
-        raise UserError(f"generate: prompt {empty} is empty: give at least one token")
+        raise UserError(f"generate: prompt {numbers[empty]} is empty: give at least one token")
     if mask.any() and not 0 <= text[mask].min() <= text[mask].max() < model.vocab_size:
         wrong = mask & ((text < 0) | (text >= model.vocab_size))
         row, column = np.argwhere(wrong)[0]
         raise UserError(
-            f"generate: prompt {row} has the id {text[row, column]}, the model has "
+            f"generate: prompt {numbers[row]} has the id {text[row, column]}, the model has "
             f"{model.vocab_size} tokens: use its own tokenizer"
         )
     batch |= {"text": text, "text_mask": mask}
-    columns = batch["prefix"].shape[1] if "prefix" in batch else 0
     if model.encoder_decoder:
         if "decoder_text" not in batch:
             batch["decoder_text"] = np.full((len(text), 1), model.cfg.start_id, np.int32)
         decoder = np.asarray(batch["decoder_text"], np.int32)
         seen = np.asarray(batch.get("decoder_mask", np.ones(decoder.shape, bool)), bool)
-        _check_room(model, seen.sum(1), new)
+        batch |= {"decoder_text": decoder, "decoder_mask": seen}
+        _check_room(model, seen.sum(1), new, numbers)
+    else:
+        _check_room(model, lengths + soft, new, numbers)
+    return batch
+
+
+def make_prompts(
+    model: Any,
+    batch: Mapping[str, Any],
+    new: int,
+    mesh: jax.sharding.Mesh,
+    numbers: Sequence[int] | None = None,
+) -> Prompts:
+    """Checks a batch and lays it out for the devices of `mesh`. See `check_prompts`."""
+    batch = check_prompts(model, batch, new, numbers)
+    text, mask = batch["text"], batch["text_mask"]
+    columns = batch["prefix"].shape[1] if "prefix" in batch else 0
+    if model.encoder_decoder:
+        decoder, seen = batch["decoder_text"], batch["decoder_mask"]
         tokens, seen = (_align(x, seen, seen.sum(1).max()) for x in (decoder, seen))
         batch |= {"decoder_text": tokens, "decoder_mask": seen}
         columns = 0
-        size, width = bucket(text.shape[1]), text.shape[1]
+        used = int(np.flatnonzero(mask.any(0)).max(initial=-1)) + 1
         for key in ("text", "text_mask"):
-            batch[key] = np.pad(batch[key], ((0, 0), (0, size - width)))
+            batch[key] = np.pad(batch[key][:, :used], ((0, 0), (0, bucket(used) - used)))
     else:
-        _check_room(model, lengths + soft, new)
-        size = bucket(int(lengths.max()))
+        size = bucket(int(mask.sum(1).max()))
         if model.cfg.max_len is not None:
             size = min(size, model.cfg.max_len - columns)
         for key in _BY_TOKEN.keys() & batch.keys():
@@ -119,12 +140,12 @@ def make_prompts(
     )
 
 
-def _check_room(model: Any, lengths: np.ndarray, new: int) -> None:
+def _check_room(model: Any, lengths: np.ndarray, new: int, numbers: Sequence[int]) -> None:
     limit = model.cfg.max_len
     longest = int(lengths.max())
     if limit is None or longest + new <= limit:
         return
-    row = int(lengths.argmax())
+    row = numbers[int(lengths.argmax())]
     where = f"generate: prompt {row} has {longest} tokens and {new} more are to come, the model has"
     advice = (
         f"max_new_tokens at most {limit - longest}" if longest < limit else "shorten the prompt"

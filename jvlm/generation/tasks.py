@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jvlm import paths
+from jvlm import paths, progress
 from jvlm.errors import UserError
 from jvlm.generation.generator import Generator
 from jvlm.generation.weights import is_unstacked, stack_all, unstack_all
 from jvlm.tokenizers.stream import TextStream
+
+ROWS = 64  # Prompts at a time.
 
 
 class TextTasks:
@@ -42,9 +44,15 @@ class TextTasks:
         """
         batch = self._prompt_batch(images, prompts)
         options = self._constrained(options, allowed_texts)
+        self._generator.check(batch, options)  # All prompts, before the first is answered.
         ends = self._generator.special_ids(options)[0]
-        decode = self.processor.tokenizer.decode
-        return [decode(_before(row, ends)) for row in self.generate_ids(batch, **options)]
+        decode, texts = self.processor.tokenizer.decode, []
+        for rows in _pieces(len(batch["text"])):
+            piece = {key: value[rows] for key, value in batch.items()}
+            ids = self.generate_ids(piece, rows, **options)
+            texts += [decode(_before(row, ends)) for row in ids]
+        each = len(ids) // len(rows)
+        return texts[: each * len(batch["text"])]
 
     def generate_ids(
         self, batch: Mapping[str, Any], rows: Sequence[int] | None = None, **options: Any
@@ -111,9 +119,18 @@ class TextTasks:
             for column, answer in enumerate(answers):
                 ids[row, column, : len(answer)] = answer
                 mask[row, column, : len(answer)] = True
+        count = len(batch["text"])
         if isinstance(candidates[0], str):
-            ids, mask = ids[0], mask[0]
-        return self._generator.rank(self._decoding_params(), batch, ids, mask, **options)
+            ids, mask = (np.repeat(x, count, axis=0) for x in (ids, mask))
+        elif len(lists) != count:
+            raise UserError(f"rank: {len(lists)} lists of candidates, {count} prompts")
+        scores = []
+        for rows in _pieces(count):
+            piece = {key: value[rows] for key, value in batch.items()}
+            given = (ids[rows], mask[rows])
+            params = self._decoding_params()
+            scores.append(self._generator.rank(params, piece, *given, rows=rows, **options))
+        return np.concatenate(scores)[:count]
 
     def _stacked_params(self) -> dict:
         """The weights as they are stored."""
@@ -166,6 +183,13 @@ class TextTasks:
                 "give load(tokenizer=...)"
             )
         return self.processor.tokenizer
+
+
+def _pieces(count: int) -> Iterator[np.ndarray]:
+    """Row numbers, so many at a time; the last piece is filled up with the last row."""
+    size = min(count, ROWS)
+    for start in progress.bar(range(0, count, size), unit="batch"):
+        yield np.minimum(np.arange(start, start + size), count - 1)
 
 
 def _before(ids: np.ndarray, ends: Sequence[int]) -> np.ndarray:

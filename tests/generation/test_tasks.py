@@ -6,11 +6,13 @@ import io
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jvlm import sharding
 from jvlm.errors import UserError
+from jvlm.generation import tasks, weights
 from jvlm.generation.weights import is_unstacked
 from jvlm.pretrained import Pretrained, Processor
 from jvlm.tokenizers.sentencepiece import SentencePiece
@@ -62,6 +64,18 @@ def test_only_these_texts(model):
     assert "".join(model.stream(PROMPTS[0], **options)) == got[0]
 
 
+def test_many_prompts_go_in_pieces(model, monkeypatch):
+    samples = dict(max_new_tokens=4, temperature=1.0, num_return_sequences=2)
+    want = model.generate(prompts=PROMPTS, **samples)
+    scores = model.rank(prompts=PROMPTS, candidates=["one", "two"])
+    monkeypatch.setattr(tasks, "ROWS", 2)
+    assert model.generate(prompts=PROMPTS, **samples) == want
+    got = model.rank(prompts=PROMPTS, candidates=["one", "two"])
+    np.testing.assert_allclose(got, scores, rtol=1e-5)
+    with pytest.raises(UserError, match="prompt 2 has"):
+        model.generate(prompts=[*PROMPTS[:2], "the " * 30], max_new_tokens=20)
+
+
 def test_candidates_of_each_prompt(model):
     lists = [["one", "two"], ["two", "one"], ["one", "two"]]
     got = model.rank(prompts=PROMPTS, candidates=lists, length="mean")
@@ -76,6 +90,22 @@ def test_a_model_that_has_generated_is_saved_as_it_was(model, tmp_path):
     assert is_unstacked(model.params)
     stored = model._stacked_params()
     jax.tree.map(np.testing.assert_array_equal, stored, want)
+
+
+def test_no_more_than_one_leaf_is_held_in_both_forms(lm, make_model, monkeypatch):
+    m = make_model(lm)
+    m.params = jax.tree.map(jnp.copy, m.params)
+    held = lambda: sum(x.nbytes for x in jax.live_arrays())
+    before, largest = held(), max(x.nbytes for x in jax.tree.leaves(m.params["blocks"]))
+    peaks, splitter = [], weights._splitter
+
+    def watched(*key):
+        return lambda leaf: (splitter(*key)(leaf), peaks.append(held()))[0]
+
+    monkeypatch.setattr(weights, "_splitter", watched)
+    m._decoding_params()
+    assert len(peaks) > 5 and max(peaks) <= before + 2 * largest
+    assert held() <= before
 
 
 def test_parameters_that_others_hold_stay(lm, make_model):
