@@ -51,6 +51,7 @@ setuptools.setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pillow>=11",
+        "protobuf",  # Imported by sentencepiece, which does not declare it.
         "pyarrow>=18",
         "regex",
         "safetensors>=0.5",
@@ -70,6 +71,6 @@ setuptools.setup(
         "torch": ["torch>=2.4"],
         "sweep": SWEEP,
         "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
-        "parity": ["torch==2.13.0", "transformers>=5"],
+        "parity": ["torch==2.13.0", "transformers>=5", "peft>=0.18"],
     },
 )

@@ -40,6 +40,8 @@ def base() -> ConfigDict:
     c.preprocess = ()
     c.data = ConfigDict(dict(workers=0, max_bad_share=0.01))
     c.trainable = ((".*", True),)
+    # None, 'int8', 'int4' or a rule list onto them; and None or dict(targets, rank, alpha, ...).
+    c.quantise = c.lora = None
     c.optim = ConfigDict(
         dict(
             name="adamw",

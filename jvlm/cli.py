@@ -126,7 +126,9 @@ def make_parser() -> argparse.ArgumentParser:
     export = verb("export", run_export, "Write a model in a published format.")
     _add_source(export)
     export.add_argument("destination", metavar="DST", help="folder, new or empty")
-    export.add_argument("--format", default="hf", help="hf (default, transformers) or open_clip")
+    export.add_argument(
+        "--format", default="hf", help="hf (default, transformers), open_clip, peft"
+    )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     _add_json(export)
 
@@ -171,6 +173,12 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument("--cache", help="where indexes are kept (default $XDG_CACHE_HOME/jvlm)")
     search.add_argument("--top", type=int, default=5, help="how many to show (default 5)")
     _add_model(search)
+
+    generate = verb("generate", run_generate, "Continue prompts with a language model.")
+    generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text; - reads lines")
+    generate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    _add_generation(generate)
+    _add_model(generate)
     return parser
 
 
@@ -186,9 +194,9 @@ def run_train(args: argparse.Namespace) -> None:
     report = train(config, args.workdir, profile)
     print("  ".join(f"{name} {value:.4f}" for name, value in report["metrics"].items()))
     print(f"{report['steps']:,} steps, {report['samples_per_second']:.0f} samples/s")
-    print(
-        f"report: {Path(args.workdir) / 'report.md'}  picture: {Path(args.workdir) / 'samples.png'}"
-    )
+    picture = Path(args.workdir) / "samples.png"
+    shown = f"  picture: {picture}" if picture.exists() else ""
+    print(f"report: {Path(args.workdir) / 'report.md'}{shown}")
 
 
 def _end_before_the_run(number, frame) -> None:
@@ -368,6 +376,27 @@ def run_search(args: argparse.Namespace) -> None:
     _print(args, results, [f"{r['score']:.4f}  {r.get('image', r.get('text'))}" for r in results])
 
 
+def run_generate(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    prompts = []
+    for prompt in args.prompts:
+        prompts += sys.stdin.read().splitlines() if prompt == "-" else [prompt]
+    options = _generation_options(args)
+    several = max(options.get("num_beams", 1), options.get("num_return_sequences", 1)) > 1
+    model = load(args.model, dtype=args.dtype)
+    if len(prompts) == 1 and not several and not args.json:
+        for text in model.stream(prompts[0], **options):
+            print(text, end="", flush=True)
+        print()
+        return
+    texts = model.generate(prompts=prompts, **options)
+    each = len(texts) // len(prompts)
+    groups = [texts[i * each : (i + 1) * each] for i in range(len(prompts))]
+    results = [{"prompt": prompt, "texts": group} for prompt, group in zip(prompts, groups)]
+    _print(args, results, texts)
+
+
 def _load_on_all_devices(path: str):
     """Loads a model for bulk work: a batch is spread over the devices of this host."""
     import jax
@@ -419,6 +448,61 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="DIR", help="run, or published checkpoint"
     )
     _add_json(parser)
+
+
+# Option -> (how it is read, its help); names and meaning are `generation.Options`'.
+_GENERATION = {
+    "max_new_tokens": (int, "tokens at most (default 64)"),
+    "min_new_tokens": (int, "no end before so many tokens"),
+    "num_beams": (int, "width of beam search (default 1, none)"),
+    "num_return_sequences": (int, "samples, or best beams, per prompt (default 1)"),
+    "temperature": (float, "draw tokens at this temperature; 0, the default, takes the likeliest"),
+    "top_k": (int, "draw from the k likeliest tokens"),
+    "top_p": (float, "draw from the likeliest tokens that have probability p together"),
+    "length_penalty": (float, "beams: exponent of the length that scores are divided by (1)"),
+    "repetition_penalty": (float, "above 1 makes tokens that were there unlikelier (1)"),
+    "no_repeat_ngram_size": (int, "no so many tokens in a row twice"),
+    "eos_token_id": (int, "another end token than the checkpoint's"),
+    "pad_token_id": (int, "another padding token than the checkpoint's"),
+    "seed": (int, "of samples (default 0)"),
+}
+
+
+def _add_generation(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that writes text."""
+    group = parser.add_argument_group("generation", "greedy by default")
+    for name, (kind, text) in _GENERATION.items():
+        group.add_argument(f"--{name}", type=kind, help=text)
+    group.add_argument(
+        "--do_sample", action="store_const", const=True, help="draw tokens, at temperature 1"
+    )
+    group.add_argument(
+        "--early_stopping",
+        choices=("true", "false", "never"),
+        help="beams: end when enough have ended; when none can get better soon (false); ever",
+    )
+    group.add_argument(
+        "--allowed_text",
+        action="append",
+        dest="allowed_texts",
+        metavar="TEXT",
+        help="answer with this text, or another one so given, only; may be repeated",
+    )
+    group.add_argument(
+        "--bad_words_ids",
+        type=json.loads,
+        metavar="JSON",
+        help="id sequences to avoid: [[5],[7,8]]",
+    )
+
+
+def _generation_options(args: argparse.Namespace) -> dict:
+    """Those that were given."""
+    names = (*_GENERATION, "do_sample", "early_stopping", "allowed_texts", "bad_words_ids")
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if options.get("early_stopping") in ("true", "false"):
+        options["early_stopping"] = options["early_stopping"] == "true"
+    return options
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,8 @@ SECTIONS = [
     "log",
     "eval",
 ]
+# Sections that a config need not have.
+OPTIONAL = ("quantise", "lora")
 
 # What a resumed run may change: how long, how often and on what machine, never what is computed.
 CHANGEABLE = (
@@ -72,7 +74,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     config = call(name, "get_config", arg)
     for override in overrides:
         _override(config, override)
-    check_keys(config, SECTIONS, where=name)
+    check_keys(config, [*SECTIONS, *OPTIONAL], where=name)
     return config
 
 
@@ -114,7 +116,7 @@ def check_keys(section: Mapping, known: Sequence[str], *, where: str) -> None:
 
 def check_sections(config: ml_collections.ConfigDict) -> None:
     """Every section is there, none is unknown, and numbers of steps are at least one."""
-    check_keys(config, SECTIONS, where="config")
+    check_keys(config, [*SECTIONS, *OPTIONAL], where="config")
     missing = [name for name in SECTIONS if name not in config]
     if missing:
         raise UserError(f"config: missing {', '.join(missing)} (configs/common.py has them all)")

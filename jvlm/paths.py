@@ -56,6 +56,18 @@ def is_stacked(path: str) -> bool:
     return any(part.endswith("blocks") for part in path.split("/")[:-1])
 
 
+def kernel_part(path: str) -> tuple[str, str | None]:
+    """What belongs to a kernel: 'up/kernel/q' -> ('up/kernel', 'q').
+
+    The parts are 'q' and 'scale' of a quantised kernel, and 'lora_a', 'lora_b', 'lora_scale' and
+    'lora_dropout' beside a kernel with an adapter. Other paths are their own, with part None.
+    """
+    parent, _, name = path.rpartition("/")
+    if parent.endswith("kernel") and name in ("q", "scale"):
+        return parent, name
+    return (f"{parent}/kernel", name) if name.startswith("lora_") else (path, None)
+
+
 def first_match(rules: Sequence[tuple[str, Any]], path: str) -> int | None:
     """Index of the first rule whose pattern matches the whole path, or None."""
     for index, (pattern, _) in enumerate(rules):

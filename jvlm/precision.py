@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
+from jvlm.quantise import dequantise, is_quantised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,6 @@ def read_weight(
 ) -> jax.Array:
     """Declares a float32 weight of `module`, or reads it if it exists. All weights come this way.
 
-    The only door to the weights, so that other forms of a leaf need one change, here.
-
     Args:
       module: the owner.
       name: leaf name, such as 'kernel'.
@@ -65,9 +64,30 @@ def read_weight(
 
     Returns:
       dtype[shape].
+
+    Raises:
+      UserError: the weight has an adapter, which only `layers.Linear` adds.
     """
-    value = module.param(name, init, shape, jnp.float32)
+    value = stored_weight(module, name, init, shape)
+    if name == "kernel" and module.has_variable("params", "lora_a"):
+        raise UserError(
+            f"lora: {'/'.join(module.path)} is no linear layer that takes an adapter: leave it out "
+            "of lora.targets"
+        )
+    if is_quantised(value):
+        value = dequantise(value)
     return value if dtype is None else value.astype(dtype)
+
+
+def stored_weight(
+    module: nn.Module, name: str, init: Callable, shape: tuple[int, ...]
+) -> jax.Array | Mapping:
+    """The same in the form in which it is stored: an array, or a quantised leaf."""
+    if module.has_variable("params", name):
+        value = module.get_variable("params", name)
+        if is_quantised(value):
+            return value
+    return module.param(name, init, shape, jnp.float32)
 
 
 def is_statistic(path: str) -> bool:
@@ -78,13 +98,20 @@ def is_statistic(path: str) -> bool:
     return path.rpartition("/")[2] in ("mean", "var")
 
 
+def is_constant(path: str) -> bool:
+    """Whether a leaf is never trained, whatever a config says: what quantised kernels consist of,
+    and the settings of adapters.
+    """
+    return paths.kernel_part(path)[1] in ("q", "scale", "lora_scale", "lora_dropout")
+
+
 def is_matmul_weight(path: str) -> bool:
     """Whether a leaf only ever enters a matmul or a lookup, in compute dtype.
 
     Those may be stored in it. Norms, biases, positions and temperatures stay float32: bfloat16
     would turn an inverse temperature of 100 into 99.
     """
-    return path.rpartition("/")[2] in ("kernel", "embedding")
+    return path.rpartition("/")[2] in ("kernel", "embedding", "lora_a", "lora_b")
 
 
 def cast_weights(params: Mapping, dtype: str) -> dict:

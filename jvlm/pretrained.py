@@ -8,7 +8,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jvlm import __version__, convert, paths, sharding
+from jvlm import __version__, adapters, convert, paths, sharding
+from jvlm import quantise as quantise_lib
 from jvlm.checkpoint import Checkpoints
 from jvlm.config import construct, from_dataclass
 from jvlm.data import images as images_lib
@@ -34,10 +35,11 @@ from jvlm.evaluators.zero_shot import (
     inverse_temperature,
     prompt_embeddings,
 )
+from jvlm.generation.tasks import TextTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
-from jvlm.state import split
+from jvlm.state import resolve_trainable, split
 from jvlm.tokenizers import Tokenizer, load_tokenizer
 
 SAVED, SAVED_FORMAT = "jvlm.json", 1
@@ -90,7 +92,7 @@ class Processor:
 
 
 @dataclasses.dataclass
-class Pretrained:
+class Pretrained(TextTasks):
     """A model ready for use.
 
     Attributes:
@@ -169,9 +171,9 @@ class Pretrained:
         Raises:
           UserError: the folder exists and is not empty, or cannot be written.
         """
-        tokenizer = self.processor.tokenizer
+        tokenizer, params = self.processor.tokenizer, self._stacked_params()
         with _new_folder(path) as part, ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(part.absolute() / "params", self.params)
+            checkpointer.save(part.absolute() / "params", params)
             if tokenizer is not None:
                 tokenizer.save(part / "tokenizer")
             content = {
@@ -181,6 +183,7 @@ class Pretrained:
                 "preprocess": self.processor.steps,
                 "resize": dict(self.resize),
                 "generation": dict(self.generation),
+                "forms": adapters.forms(params),
                 "jvlm": __version__,
             }
             (part / SAVED).write_text(json.dumps(content, indent=1))
@@ -190,7 +193,8 @@ class Pretrained:
 
         Args:
           path: a folder, new or empty.
-          format: 'hf', which transformers loads as the model that it is, or 'open_clip'.
+          format: 'hf', which transformers loads as the model that it is, 'open_clip', or 'peft':
+            the adapters alone, which PEFT loads onto what 'hf' writes.
           dtype: of the tensors: float32, float16 or bfloat16.
 
         Raises:
@@ -202,13 +206,25 @@ class Pretrained:
                 format,
                 self.name,
                 self.config,
-                self.params,
+                self._stacked_params(),
                 self.processor.steps,
                 dtype,
                 self.generation,
             )
-            if self.processor.tokenizer is not None:
+            if self.processor.tokenizer is not None and format != "peft":
                 self.processor.tokenizer.export(part)
+
+    def merge_adapters(self) -> "Pretrained":
+        """The model with its LoRA adapters added to the weights: as fast as without them.
+
+        Raises:
+          UserError: it has none, or an adapted kernel is quantised.
+        """
+        params = self._stacked_params()
+        if not adapters.layers(paths.flatten(params)):
+            raise UserError("merge_adapters: the model has no adapters")
+        with jax.set_mesh(self.mesh):
+            return dataclasses.replace(self, params=adapters.merge(params))
 
     def describe(self) -> str:
         """One line: what it is and how large."""
@@ -239,6 +255,8 @@ def load(
     variant: str | None = None,
     config: Mapping | None = None,
     tokenizer: Tokenizer | None = None,
+    quantise: quantise_lib.Rules | None = None,
+    adapter: str | Path | None = None,
 ) -> Pretrained:
     """Loads a model for use.
 
@@ -253,6 +271,9 @@ def load(
       family, variant, config: of a pickled file that does not tell what it is, see
         `convert.open_published`.
       tokenizer: in place of the checkpoint's.
+      quantise: 'int8' or 'int4' keeps the kernels of all layers so; or rules, see
+        `quantise.resolve`. A published checkpoint is never held whole in its own precision.
+      adapter: a folder of PEFT's with a LoRA adapter for the model.
 
     Raises:
       UserError: not a checkpoint, an incomplete or damaged one, weights that contradict their
@@ -264,12 +285,19 @@ def load(
         if (path / SAVED).is_file():
             m = _load_saved(path, mesh, dtype)
         elif convert.is_published(path):
-            m = _load_published(path, mesh, dtype, tokenizer, family, variant, config)
+            given = (family, variant, config)
+            m = _load_published(path, mesh, dtype, tokenizer, quantise, *given)
         elif (path / "config.json").is_file():
             m = _load_run(path, step, mesh, dtype)
         else:
             reason = "no checkpoint in it" if path.is_dir() else "no such file or folder"
             raise UserError(f"{path}: {reason} (jvlm.load tells what it reads)")
+        if quantise and not convert.is_published(path):
+            _quantise(m, quantise)
+        if adapter is not None:
+            shapes = abstract_params(m.model, mesh)
+            rules = convert.HF_FAMILIES[m.name].rules
+            m.params = convert.load_adapter(adapter, rules, m.params, shapes, mesh)
         if tokenizer is not None:
             m.processor.tokenizer = tokenizer
         return m if image_size is None else _resize(m, image_size)
@@ -287,8 +315,10 @@ def _load_run(
         if not (path / "tokenizer").is_dir():
             raise UserError(f"{path}: the run's tokenizer/ is missing: copy runs whole")
         tokenizer = load_tokenizer(path / "tokenizer")
-    shapes = abstract_params(model, mesh)
-    trainable = paths.resolve(config.trainable, paths.flatten(shapes), what="trainable")
+    forms = (config.get("quantise"), config.get("lora"))
+    extend = lambda params: adapters.extend(params, jax.random.key(0), *forms)
+    shapes = abstract_params(model, mesh, extend)
+    trainable = resolve_trainable(config.trainable, paths.flatten(shapes))
     keeping = {k: config.checkpoint[k] for k in ("best", "best_mode") if k in config.checkpoint}
     checkpoints = Checkpoints(path, read_only=True, **keeping)
     step = choose_step(checkpoints, step, path)
@@ -309,13 +339,15 @@ def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretr
     try:
         section, compute, steps = saved["model"], saved["compute"], saved["preprocess"]
         name, resize = section["name"], saved["resize"]
+        forms = saved.get("forms") or adapters.forms({})
     except (KeyError, TypeError) as error:
         raise UserError(f"{path / SAVED}: damaged: no {error}") from None
     model = build_model(section, _compute(compute, dtype))
     tokenizer = None
     if (path / "tokenizer").is_dir():
         tokenizer = load_tokenizer(path / "tokenizer")
-    abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
+    abstract = abstract_params(model, mesh, lambda params: adapters.like(params, forms))
+    abstract = _with_dtype(abstract, model.compute.dtype)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore(path.absolute() / "params", abstract)
@@ -332,6 +364,7 @@ def _load_published(
     mesh: jax.sharding.Mesh,
     dtype: str | None,
     tokenizer: Tokenizer | None,
+    quantise: quantise_lib.Rules | None,
     family: str | None,
     variant: str | None,
     config: Mapping | None,
@@ -339,10 +372,25 @@ def _load_published(
     published = convert.open_published(path, family, variant, config)
     model = MODELS[published.model][0](published.config, _compute({}, dtype))
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
-    params, tokenizer = convert.load(published, abstract, tokenizer)
+    params, tokenizer = convert.load(published, abstract, tokenizer, quantise)
     processor = Processor(published.preprocess, tokenizer)
     kept = {"resize": published.resize, "generation": published.generation}
     return Pretrained(model, params, processor, mesh, published.model, **kept)
+
+
+def _quantise(m: Pretrained, rules: quantise_lib.Rules) -> None:
+    """Quantises the kernels of a model in place, one after another."""
+    flat = paths.flatten(m.params)
+    if adapters.forms(m.params)["quantise"]:
+        raise UserError("quantise: the model is quantised already: load it without quantise=")
+    fn = jax.jit(
+        lambda path, kind, leaf: quantise_lib.quantise_tree({path: leaf}, {path: kind}),
+        static_argnums=(0, 1),
+    )
+    for path, kind in quantise_lib.resolve(rules, flat).items():
+        leaf = flat.pop(path)
+        flat.update(paths.flatten(fn(path, kind, leaf)))
+    m.params = paths.unflatten(flat)
 
 
 def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
@@ -437,12 +485,17 @@ def choose_step(checkpoints: Checkpoints, step: int | str, path: Path) -> int:
     return step
 
 
-def abstract_params(model: nn.Module, mesh: jax.sharding.Mesh) -> dict:
-    """Shapes and shardings of the parameters, without making any."""
+def abstract_params(
+    model: nn.Module, mesh: jax.sharding.Mesh, extend: Callable[[dict], dict] = dict
+) -> dict:
+    """Shapes and shardings of the parameters, without making any.
+
+    Args:
+      model: the module.
+      mesh: where they are to lie.
+      extend: what is done to fresh ones, such as quantising them.
+    """
     batch = model.dummy_batch(sharding.batch_shards(mesh))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-    return jax.tree.map(
-        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
-        shapes,
-        sharding.tree_shardings(shapes, mesh),
-    )
+    init = lambda key: extend(model.init(key, batch)["params"])
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    return sharding.placed(shapes, mesh)

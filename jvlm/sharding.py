@@ -115,14 +115,24 @@ def partition_spec(path: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec
     Raises:
       UserError: no row matches, the rank differs, or a mesh axis does not divide a dimension.
     """
-    index = paths.first_match(PARAM_AXES, path)
+    kernel, part = paths.kernel_part(path)
+    index = paths.first_match(PARAM_AXES, kernel)
     if index is None:
         raise UserError(f"sharding: no row of PARAM_AXES matches parameter {path}")
     logical = PARAM_AXES[index][1]
+    ndim = len(shape) - paths.is_stacked(path)
+    if part == "lora_a":  # [*in, r]
+        logical = (*logical[: ndim - 1], None)
+    elif part == "lora_b":  # [r, *out]
+        logical = (None, *logical[len(logical) - ndim + 1 :])
+    elif part in ("lora_scale", "lora_dropout"):
+        logical = ()
     if paths.is_stacked(path):
         logical = (None, *logical)
     if len(logical) != len(shape):
         raise UserError(f"sharding: {path} has shape {tuple(shape)} but its row says {logical}")
+    fits = lambda n, s: part not in ("q", "scale") or s % _pieces(n, mesh) == 0
+    logical = (n if n is None or fits(n, s) else None for n, s in zip(logical, shape))
     return PartitionSpec(*(_mesh_axes(path, n, s, mesh) for n, s in zip(logical, shape)))
 
 
@@ -130,6 +140,15 @@ def tree_shardings(tree: Mapping, mesh: Mesh) -> dict:
     """NamedSharding of every leaf of a parameter-shaped tree."""
     return paths.map_with_path(
         lambda path, leaf: NamedSharding(mesh, partition_spec(path, leaf.shape, mesh)), tree
+    )
+
+
+def placed(shapes: Mapping, mesh: Mesh) -> dict:
+    """Shapes of parameters with their shardings."""
+    return jax.tree.map(
+        lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+        shapes,
+        tree_shardings(shapes, mesh),
     )
 
 
@@ -285,11 +304,14 @@ def _axes(name: str) -> str | tuple[str, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
+def _pieces(name: str, mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in AXIS_RULES[name])
+
+
 def _mesh_axes(path: str, name: str | None, size: int, mesh: Mesh):
     if name is None:
         return None
-    pieces = math.prod(mesh.shape[axis] for axis in AXIS_RULES[name])
-    if size % pieces == 0:
+    if size % _pieces(name, mesh) == 0:
         return _axes(name)
     if name in MAY_REPLICATE:
         return None

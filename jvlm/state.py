@@ -4,14 +4,14 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 
 from jvlm import paths
-from jvlm.precision import is_statistic
+from jvlm.precision import is_constant, is_statistic
 
 
 @flax.struct.dataclass
@@ -44,6 +44,20 @@ class TrainState:
         """The whole parameter tree that is evaluated: averaged where there is an average."""
         params = self.params if self.ema is None else self.ema
         return merge(params, self.statistics, self.frozen)
+
+
+def resolve_trainable(rules: Sequence, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's `trainable` on every parameter; what cannot be trained is not, whatever it says.
+
+    Args:
+      rules: a rule list.
+      params: path -> shaped leaf.
+
+    Returns:
+      path -> bool, or a list of bool per layer.
+    """
+    values = paths.resolve(rules, params, what="trainable")
+    return {path: False if is_constant(path) else value for path, value in values.items()}
 
 
 def split(params: Mapping, trainable: Mapping[str, Any]) -> tuple[dict, dict]:

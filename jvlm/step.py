@@ -14,13 +14,20 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from jvlm import adapters, optim, paths, sharding
 from jvlm import config as config_lib
-from jvlm import optim, paths, sharding
 from jvlm.errors import UserError
 from jvlm.models import build_model
 from jvlm.objectives import Objective, build_objective, micro_batches
 from jvlm.precision import Compute, cast_weights
-from jvlm.state import TrainState, merge, purpose_rng, split, split_statistics
+from jvlm.state import (
+    TrainState,
+    merge,
+    purpose_rng,
+    resolve_trainable,
+    split,
+    split_statistics,
+)
 
 
 class Training(NamedTuple):
@@ -69,7 +76,9 @@ def build_step(
 
     def init_params(rng):
         # One row for every device: shapes are all that counts, the forward is never run.
-        return model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+        params = model.init(rng, model.dummy_batch(sharding.batch_shards(mesh)))["params"]
+        forms = (config.get("quantise"), config.get("lora"))
+        return adapters.extend(params, purpose_rng(rng, "adapters"), *forms)
 
     root_rng = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
     with jax.set_mesh(mesh):
@@ -77,7 +86,7 @@ def build_step(
 
     #### What is trained, how.
     flat = paths.flatten(shapes)
-    trainable = paths.resolve(config.trainable, flat, what="trainable")
+    trainable = resolve_trainable(config.trainable, flat)
     objective = build_objective(
         config.objective.to_dict(),
         model,
@@ -164,7 +173,7 @@ def batch_shapes(
     """A training batch without data: key -> shape and dtype, and sharding where there is a mesh.
 
     Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
-    says how long texts are.
+    and the step 'language' say how long texts and labels are.
 
     Raises:
       UserError: a key of which neither says a shape.
@@ -172,17 +181,22 @@ def batch_shapes(
     rows, dummy = config.data.batch_size, jax.eval_shape(lambda: model.dummy_batch(1))
     steps = config.data.get("transforms", ())
     kept = [options["keys"] for name, options in steps if name == "keep"]
+    lengths = {"text": config.tokenizer.get("max_len")}
+    for options in (options for name, options in steps if name == "language"):
+        length = options.get("max_len") or lengths["text"]
+        target = options.get("target_len") if options.get("encoder_decoder") else None
+        lengths = {"text": length, "labels": target or length}
 
     def shape_and_dtype(key):
         if key == "image_id":
             return (), jnp.int32
         if key.endswith("_mask"):
             return shape_and_dtype(key.removesuffix("_mask"))[0], jnp.bool_
+        if lengths.get(key):
+            return (lengths[key],), jnp.int32
         if key not in dummy:
             raise UserError(f"data.transforms keep {key!r}, of which the model has no shape")
         shape, dtype = dummy[key].shape[1:], dummy[key].dtype
-        if key == "text" and "max_len" in config.tokenizer:
-            shape = (config.tokenizer.max_len,)
         return shape, jnp.uint8 if key == "image" else dtype
 
     place = mesh and sharding.batch_sharding(mesh)

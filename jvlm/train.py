@@ -18,7 +18,7 @@ from jvlm import distributed, paths, report, sharding, warm_start
 from jvlm.checkpoint import Checkpoints, content_hash
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
-from jvlm.data.transforms import compose
+from jvlm.data.transforms import compose, entry
 from jvlm.errors import Preempted, UserError
 from jvlm.evaluators import build_evaluators, evaluate
 from jvlm.flops import step_flops
@@ -289,9 +289,13 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
         for index in range(min(len(source), section.get("train_examples", len(source)))):
             example = source[index]
             for key in keys:
-                if key not in example:
-                    raise UserError(f"tokenizer.train_on: no {key!r} in {sorted(example)}")
-                yield from [example[key]] if isinstance(example[key], str) else example[key]
+                try:
+                    value = entry(example, key)
+                except KeyError:
+                    raise UserError(
+                        f"tokenizer.train_on: no {key!r} in {sorted(example)}"
+                    ) from None
+                yield from [value] if isinstance(value, str) else value
 
     return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jvlm import paths
+from jvlm import paths, quantise
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
 from jvlm.layers import resize_positions
@@ -76,7 +76,7 @@ def apply(
     for rule in rules:
         if len(rule) != 4:
             raise UserError(f"init: {rule!r}: give (target, source, source path, ops)")
-    fresh = paths.flatten(merge(state.params, state.statistics, state.frozen))
+    fresh = _flatten(merge(state.params, state.statistics, state.frozen))
     sources = {"self": fresh}
     used, problems, filled = [False] * len(rules), [], {}
     for path, leaf in fresh.items():
@@ -86,18 +86,19 @@ def apply(
         used[index] = True
         pattern, name, template, ops = rules[index]
         if name not in sources:
-            sources[name] = paths.flatten(read_source(name))
+            sources[name] = _flatten(read_source(name))
         source_path = re.fullmatch(pattern, path).expand(template)
         if source_path not in sources[name]:
+            if paths.kernel_part(path)[1]:  # An adapter, which the source need not have.
+                continue
             hint = did_you_mean(source_path, sources[name])
             problems.append(f"init: {name} has no {source_path} for {path}.{hint}")
             continue
         value = _run_ops(_fetch(sources[name][source_path]), leaf, ops)
-        if value.shape != leaf.shape:
-            problems.append(f"init: {path} is {leaf.shape}, {source_path} of {name} {value.shape}")
+        if value.shape != (shape := _shape(leaf)):
+            problems.append(f"init: {path} is {shape}, {source_path} of {name} {value.shape}")
             continue
-        value = value.astype(leaf.dtype)
-        filled[path] = jax.make_array_from_callback(leaf.shape, leaf.sharding, value.__getitem__)
+        filled[path] = _like(value, path, leaf)
     for rule, was_used in zip(rules, used):
         if not was_used:
             problems.append(
@@ -106,8 +107,10 @@ def apply(
     if problems:
         raise UserError("; ".join(problems))
 
+    pieces = paths.flatten(filled)
+
     def update(tree: Any) -> Any:
-        return paths.map_with_path(lambda path, leaf: filled.get(path, leaf), tree)
+        return paths.map_with_path(lambda path, leaf: pieces.get(path, leaf), tree)
 
     # The average starts with the weights, in buffers of its own: both are donated to the step.
     ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
@@ -133,12 +136,33 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
+def _flatten(tree: Any) -> dict[str, Any]:
+    return quantise.collapse(paths.flatten(tree))
+
+
 def _fetch(leaf: Any) -> np.ndarray:
     """A leaf as a numpy array on every host, also where its pieces lie on several."""
+    if quantise.is_quantised(leaf):
+        return np.asarray(quantise.dequantise({name: _fetch(x) for name, x in leaf.items()}))
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         everywhere = jax.sharding.NamedSharding(leaf.sharding.mesh, jax.sharding.PartitionSpec())
         leaf = jax.jit(lambda x: x, out_shardings=everywhere)(leaf)
     return np.asarray(leaf)
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    is_quantised = quantise.is_quantised(leaf)
+    return (jax.eval_shape(quantise.dequantise, leaf) if is_quantised else leaf).shape
+
+
+def _like(value: np.ndarray, path: str, leaf: Any) -> Any:
+    """Values on the devices in a leaf's form, dtype and sharding."""
+    if quantise.is_quantised(leaf):
+        axes = quantise.input_axes(path, value.ndim)
+        made = quantise.quantise(value, quantise.kind_of(leaf["q"]), axes)
+        return {name: _like(x, path, leaf[name]) for name, x in made.items()}
+    value = value.astype(leaf.dtype)
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, value.__getitem__)
 
 
 def _square(length: int) -> tuple[int, int]:

@@ -374,5 +374,6 @@ def test_a_failed_start_binds_nobody(config, tmp_path):
     with pytest.raises(UserError, match="not a multiple of 8 devices"):
         jvlm.train(config, tmp_path)
     config.data.batch_size, config.tokenizer.max_len = 8, 17
-    assert jvlm.train(config, tmp_path)["steps"] == 4
+    config.steps, config.eval.evaluators, config.checkpoint.best = 1, {}, None
+    assert jvlm.train(config, tmp_path)["steps"] == 1
     assert pretrained.load(tmp_path).processor.tokenizer.max_len == 17

@@ -4,6 +4,7 @@
 
 from jvlm.convert.export import export
 from jvlm.convert.files import read_json
+from jvlm.convert.peft import load as load_adapter
 from jvlm.convert.published import (
     HF_FAMILIES,
     Published,
@@ -20,6 +21,7 @@ __all__ = [
     "inspect",
     "is_published",
     "load",
+    "load_adapter",
     "open_published",
     "read_json",
 ]

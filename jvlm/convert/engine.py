@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jvlm import paths
+from jvlm import paths, quantise, sharding
 from jvlm.convert.files import Tensors
 from jvlm.errors import UserError
 
@@ -157,17 +157,19 @@ def load(
     rules: Sequence[Rule],
     skip: Sequence[str],
     abstract: Mapping,
+    quantised: Mapping[str, str] | None = None,
 ) -> dict:
     """Reads parameters from a checkpoint straight onto the devices.
 
     Host memory at any time: this host's share of one parameter (with all its layers) and a few of
-    its tensors.
+    its tensors. Kernels are quantised tensor by tensor, so that none is held whole as floats.
 
     Args:
       tensors: the checkpoint's.
       rules: its family's table.
       skip: patterns of keys that hold nothing to load.
-      abstract: nested dict of shapes, dtypes and shardings.
+      abstract: nested dict of shapes, dtypes and shardings, before any quantisation.
+      quantised: path -> kind, from `quantise.resolve`.
 
     Returns:
       nested dict of arrays.
@@ -178,10 +180,13 @@ def load(
     flat = paths.flatten(abstract)
     pieces = plan(rules, flat)
     check(tensors, pieces, skip, flat)
-    read = functools.partial(_read_leaf, tensors)
+    kinds = quantised or {}
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         return paths.unflatten(
-            {path: read(piece, flat[path], pool) for path, piece in pieces.items()}
+            {
+                path: _read_leaf(tensors, piece, path, flat[path], kinds.get(path), pool)
+                for path, piece in pieces.items()
+            }
         )
 
 
@@ -292,34 +297,69 @@ def _pattern(target: str) -> re.Pattern:
 def _read_leaf(
     tensors: Tensors,
     piece: Piece,
+    path: str,
     leaf: jax.ShapeDtypeStruct,
+    kind: str | None,
     pool: concurrent.futures.ThreadPoolExecutor,
-) -> jax.Array:
-    """One parameter. Each tensor is read once, whatever the number of devices here."""
-    (rule, stacked, keys), shape, sharding = piece, tuple(leaf.shape), leaf.sharding
-    places = sharding.addressable_devices_indices_map(shape).values()
-    spans = {_span(place, shape) for place in places}
-    buffers = {span: _aligned([stop - start for start, stop in span], leaf.dtype) for span in spans}
+) -> Any:
+    """One parameter, or its quantised form. Each tensor is read once, whatever the devices here."""
+    (rule, stacked, keys), shape = piece, tuple(leaf.shape)
+    forms = {"": leaf} if kind is None else _quantised_form(path, leaf, kind)
+    buffers = {name: _Buffers(form) for name, form in forms.items()}
+    axes = [axis - stacked for axis in quantise.input_axes(path, len(shape))]
 
     def read(layer: int) -> None:
         tensor = tensors.read(keys[layer], rule.part, OPS[rule.op].axis)
         value = OPS[rule.op].load(tensor, shape[1:] if stacked else shape)
-        for span, buffer in buffers.items():
-            if not stacked:
-                _copy(buffer, value[tuple(slice(*s) for s in span)])
-            elif span[0][0] <= layer < span[0][1]:
-                _copy(buffer[layer - span[0][0]], value[tuple(slice(*s) for s in span[1:])])
+        parts = {"": value} if kind is None else quantise.quantise(value, kind, axes)
+        for name, part in parts.items():
+            buffers[name].fill(part, layer if stacked else None)
 
     # Tensors in flight count too: as many at a time as a quarter of the buffers can hold.
     tensor = math.prod(tensors.shapes[keys[0]]) // rule.part[1] * np.dtype(leaf.dtype).itemsize
-    held = sum(buffer.nbytes for buffer in buffers.values())
+    held = sum(b.nbytes for b in buffers.values())
     at_once = max(1, held // 4 // max(1, tensor))
     group = len(keys) if at_once >= THREADS else at_once
     for start in range(0, len(keys), group):
         list(pool.map(read, range(start, min(start + group, len(keys)))))
-    return jax.make_array_from_callback(
-        shape, sharding, lambda place: buffers[_span(place, shape)], dtype=leaf.dtype
-    )
+    placed = {name: b.place() for name, b in buffers.items()}
+    return placed if kind else placed[""]
+
+
+def _quantised_form(path: str, leaf: jax.ShapeDtypeStruct, kind: str) -> dict[str, Any]:
+    """{'q', 'scale'} of a kernel, abstract."""
+    axes = quantise.input_axes(path, leaf.ndim)
+    form = jax.eval_shape(lambda x: quantise.quantise(x, kind, axes), leaf)
+    tree = paths.unflatten({f"{path}/{name}": x for name, x in form.items()})
+    placed = paths.flatten(sharding.placed(tree, leaf.sharding.mesh))
+    return {name: placed[f"{path}/{name}"] for name in form}
+
+
+class _Buffers:
+    """This host's share of an array, before it lies on the devices."""
+
+    def __init__(self, leaf: jax.ShapeDtypeStruct):
+        self._leaf, self._shape = leaf, tuple(leaf.shape)
+        places = leaf.sharding.addressable_devices_indices_map(self._shape).values()
+        spans = {_span(place, self._shape) for place in places}
+        self._by_span = {
+            span: _aligned([stop - start for start, stop in span], leaf.dtype) for span in spans
+        }
+        self.nbytes = sum(buffer.nbytes for buffer in self._by_span.values())
+
+    def fill(self, value: np.ndarray, layer: int | None) -> None:
+        """Copies the whole array's values, or those of one layer, as far as they belong here."""
+        for span, buffer in self._by_span.items():
+            if layer is None:
+                _copy(buffer, value[tuple(slice(*s) for s in span)])
+            elif span[0][0] <= layer < span[0][1]:
+                _copy(buffer[layer - span[0][0]], value[tuple(slice(*s) for s in span[1:])])
+
+    def place(self) -> jax.Array:
+        get = lambda place: self._by_span[_span(place, self._shape)]
+        return jax.make_array_from_callback(
+            self._shape, self._leaf.sharding, get, dtype=self._leaf.dtype
+        )
 
 
 def _span(place: tuple[slice, ...], shape: Shape) -> tuple[tuple[int, int], ...]:

@@ -10,16 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jvlm import paths
+from jvlm import adapters, paths
 from jvlm.config import from_dataclass
-from jvlm.convert import engine, openai
+from jvlm.convert import engine, openai, peft
 from jvlm.convert.files import write_safetensors
 from jvlm.convert.hf import preprocess_to_hf
 from jvlm.convert.published import HF_FAMILIES
 from jvlm.errors import UserError, did_you_mean
 from jvlm.models.clip import CLIPConfig
 
-FORMATS = ("hf", "open_clip")
+FORMATS = ("hf", "open_clip", "peft")
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -33,7 +33,7 @@ def export(
     dtype: str,
     generation: Mapping[str, Any],
 ) -> None:
-    """Writes config, preprocessing and weights; the weights one tensor at a time.
+    """Writes config, preprocessing and weights, one tensor at a time; 'peft' writes adapters only.
 
     Args:
       folder: to write into.
@@ -51,6 +51,14 @@ def export(
     for value, options, what in ((format, FORMATS, "format"), (dtype, DTYPES, "dtype")):
         if value not in options:
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
+    if format == "peft":
+        return peft.export(folder, HF_FAMILIES[model].rules, params)
+    changed = [what for what, where in adapters.forms(params).items() if where]
+    if changed:
+        what = {"lora": "adapters: merge_adapters(), or export format='peft'"}.get(
+            changed[-1], "quantised weights, which no published format has: load without quantise="
+        )
+        raise UserError(f"export: the model has {what}")
     if format == "hf":
         family = HF_FAMILIES[model]
         what, rules, name = f"transformers' {model}", family.rules(cfg), "model.safetensors"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jvlm import paths
+from jvlm import paths, quantise
 from jvlm.config import from_dataclass, replace
 from jvlm.convert import (
     bert,
@@ -164,7 +164,10 @@ def open_published(
 
 
 def load(
-    published: Published, abstract: Mapping, tokenizer: Tokenizer | None = None
+    published: Published,
+    abstract: Mapping,
+    tokenizer: Tokenizer | None = None,
+    quantised: quantise.Rules | None = None,
 ) -> tuple[dict, Tokenizer | None]:
     """Reads the weights, once everything has been found to fit.
 
@@ -172,6 +175,7 @@ def load(
       published: the checkpoint.
       abstract: the parameters' shapes, dtypes and shardings.
       tokenizer: in place of the checkpoint's.
+      quantised: which kernels to quantise, see `quantise.resolve`.
 
     Returns:
       (parameters, the tokenizer or None where the checkpoint has none).
@@ -182,7 +186,9 @@ def load(
     tokenizer, problems = find_problems(published, abstract, tokenizer)
     if problems:
         raise UserError("; ".join(problems))
-    return engine.load(published.tensors, published.rules, published.skip, abstract), tokenizer
+    kinds = quantise.resolve(quantised, paths.flatten(abstract))
+    table = (published.rules, published.skip)
+    return engine.load(published.tensors, *table, abstract, kinds), tokenizer
 
 
 def find_problems(

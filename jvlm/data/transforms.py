@@ -17,6 +17,7 @@ import numpy as np
 
 from jvlm.config import check_call
 from jvlm.data import images
+from jvlm.data.language import language, split_text
 from jvlm.errors import UserError, did_you_mean
 
 NO_PREPROCESS = (
@@ -119,24 +120,36 @@ def center_crop(
 
 
 def choose(example, rng, *, key: str, out: str) -> Example:
-    """One of several, at random: an image's captions."""
+    """One of several, at random: an image's captions. Of a group of lists: one entry of each."""
     options = example[key]
+    if isinstance(options, Mapping):
+        place = rng.integers(len(next(iter(options.values()))))
+        return {out: {name: values[place] for name, values in options.items()}}
     return {out: options[rng.integers(len(options))]}
 
 
 def first(example, rng, *, key: str, out: str) -> Example:
-    """The first of several."""
-    return {out: example[key][0]}
+    """The first of several. Of a group of lists: the first of each."""
+    options = example[key]
+    if isinstance(options, Mapping):
+        return {out: {name: values[0] for name, values in options.items()}}
+    return {out: options[0]}
 
 
 def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
     """The first `count` of several, such as five captions; 'a/b' is entry b of entry a."""
-    value: Any = example
-    for part in key.split("/"):
-        value = value[part]
+    value = entry(example, key)
     if len(value) < count:
         raise UserError(f"data: take: {key} has {len(value)} entries, fewer than {count}")
     return {out or key: list(value[:count])}
+
+
+def entry(example: Mapping, key: str) -> Any:
+    """An entry of an example; 'a/b' is entry b of entry a."""
+    value: Any = example
+    for part in key.split("/"):
+        value = value[part]
+    return value
 
 
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
@@ -170,6 +183,7 @@ TRANSFORMS: dict[str, Callable] = {
     "first": first,
     "identity": identity,
     "keep": keep,
+    "language": language,
     "random_affine": random_affine,
     "random_crop": random_crop,
     "random_flip": random_flip,
@@ -179,6 +193,7 @@ TRANSFORMS: dict[str, Callable] = {
     "resize_cover": resize_cover,
     "resize_shortest": resize_shortest,
     "resize_square": resize_square,
+    "split_text": split_text,
     "take": take,
     "tokenize": tokenize,
 }

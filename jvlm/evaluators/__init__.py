@@ -14,12 +14,14 @@ from jvlm.data.transforms import compose
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.linear_probe import LinearProbe
 from jvlm.evaluators.loss import Loss
+from jvlm.evaluators.perplexity import Perplexity
 from jvlm.evaluators.retrieval import Retrieval
 from jvlm.evaluators.zero_shot import ZeroShot
 
 EVALUATORS = {
     "linear_probe": LinearProbe,
     "loss": Loss,
+    "perplexity": Perplexity,
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }

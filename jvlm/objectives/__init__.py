@@ -11,12 +11,14 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
 from jvlm.objectives.contrastive import Contrastive
 from jvlm.objectives.distillation import Distillation
+from jvlm.objectives.language import Language
 
-OBJECTIVES = {"contrastive": Contrastive, "distillation": Distillation}
+OBJECTIVES = {"contrastive": Contrastive, "distillation": Distillation, "language": Language}
 
 __all__ = [
     "Contrastive",
     "Distillation",
+    "Language",
     "LossOutput",
     "OBJECTIVES",
     "Objective",

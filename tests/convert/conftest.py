@@ -3,6 +3,7 @@
 """Tiny models in published formats, written by our own exporter."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,18 +60,13 @@ def make(kind: str, seed: int = 0) -> Pretrained:
     name = "clip" if kind in ("resnet", "wide") else kind
     model = build_model({"name": name, **SECTIONS[kind]})
 
-    @jax.jit
-    def init(rng):
-        params = model.init(rng, model.dummy_batch(1))["params"]
-        leaves, tree = jax.tree.flatten(params)
-        keys = jax.random.split(rng, len(leaves))
-        noise = (jax.random.uniform(k, x.shape, minval=0.1) for k, x in zip(keys, leaves))
-        return jax.tree.unflatten(tree, [x + n for x, n in zip(leaves, noise)])
-
+    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    rng = np.random.default_rng(seed)
+    fill = lambda x: jnp.asarray(rng.uniform(0.1, 1.0, x.shape), x.dtype)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     height, width = np.broadcast_to(SECTIONS[kind]["vision"]["image_size"], 2).tolist()
     processor = Processor((("resize", dict(height=height, width=width)),), None)
-    return Pretrained(model, init(jax.random.key(seed)), processor, mesh, name)
+    return Pretrained(model, jax.tree.map(fill, shapes), processor, mesh, name)
 
 
 @pytest.fixture(scope="session")

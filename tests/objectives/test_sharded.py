@@ -25,6 +25,10 @@ MODEL = {
     "vision": dict(image_size=8, patch_size=4, **TOWER),
     "text": dict(vocab_size=16, max_len=4, **TOWER),
 }
+LANGUAGE = {
+    "gpt2": dict(name="gpt2", vocab_size=16, max_len=4, **TOWER),
+    "t5": dict(name="t5", vocab_size=16, head_dim=4, **TOWER),
+}
 DISTILLATION = dict(name="distillation", teacher="given")
 OBJECTIVES = {
     "softmax": dict(same="mask"),
@@ -33,13 +37,15 @@ OBJECTIVES = {
     "nce": dict(kind="nce", noise=4),
     "features": dict(DISTILLATION, distill="features"),
     "logits": dict(DISTILLATION, distill="logits"),
+    "gpt2": dict(name="language", chunk=3),
+    "t5": dict(name="language", chunk=2, label_smoothing=0.1, z_loss=1e-3),
 }
-REMAT = {"groups": "full", "sigmoid": "dots", "features": "dots", "logits": "full"}
+REMAT = {"gpt2": "dots", "groups": "full", "sigmoid": "dots", "features": "dots", "logits": "full"}
 
 
 @functools.cache
-def weights(seed: int):
-    model = build_model(MODEL)
+def weights(name: str, seed: int):
+    model = build_model(LANGUAGE.get(name, MODEL))
     params = jax.jit(model.init)(jax.random.key(seed), model.dummy_batch(1))["params"]
     return jax.tree.map(np.asarray, params)
 
@@ -49,7 +55,7 @@ def step(name: str, mesh_name: str | None):
     """(loss, gradient, parameters) after the first step of an objective."""
     c = common.base()
     c.steps = 10
-    c.model = MODEL
+    c.model = LANGUAGE.get(name, MODEL)
     c.objective = {"name": "contrastive", **OBJECTIVES[name]}
     c.data.batch_size = ROWS
     if mesh_name:  # As little may change by what is computed again.
@@ -67,9 +73,12 @@ def step(name: str, mesh_name: str | None):
         "text": rng.integers(1, 16, (ROWS, 4)).astype(np.int32),
         "image_id": rng.integers(0, 6, ROWS).astype(np.int32),
     }
-    params, teacher = weights(0), None
+    if name in LANGUAGE:
+        labels = rng.integers(-1, 16, (ROWS, 4)).astype(np.int32)
+        batch = {"text": batch["text"], "labels": labels}
+    params, teacher = weights(name, 0), None
     if "distill" in OBJECTIVES[name]:
-        teacher = weights(1)
+        teacher = weights(name, 1)
     fresh = TrainState(
         step=np.int32(0),
         params=params,

@@ -1,0 +1,89 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Small language models of the captions, questions and answers of digit scenes.
+
+    jvlm data prepare digit_scenes/small
+    jvlm train --config=configs/lm/digits.py --workdir=runs/lm_digits
+    jvlm train --config=configs/lm/digits.py:t5 --workdir=runs/lm_digits_t5
+
+They never see an image. What the digits recipes of BLIP-2 and InstructBLIP keep frozen: a decoder
+like GPT-2, which reads 'question answer' as one text, or with `:t5` an encoder-decoder like T5,
+which reads the question, or the first words of a caption, in its encoder.
+"""
+
+from configs import common
+
+KEYS = ("text", "text_mask", "labels")
+QUESTION, ANSWER = "{qa[question]}", "{qa[answer]}"
+
+
+def get_config(arg=""):
+    arg = common.parse_arg(arg, t5=False)
+    c = common.base()
+    c.steps = 1500
+
+    size = dict(vocab_size=256, width=128, num_heads=4)
+    if arg.t5:
+        c.model = dict(
+            name="t5", **size, depth=2, decoder_depth=2, head_dim=32, mlp_dim=256, dropout=0.0
+        )
+    else:
+        # Positions for the soft prompts of BLIP-2 too.
+        c.model = dict(
+            name="gpt2", **size, depth=4, mlp_dim=512, max_len=96, bos_id=3, eos_id=1, pad_id=0
+        )
+    # Whole words: the texts have few.
+    c.tokenizer = dict(
+        kind="sentencepiece",
+        model_type="bpe",
+        vocab_size=256,
+        max_len=24,
+        start=not arg.t5,
+        end=arg.t5,
+        train_on=("captions", "questions/question", "questions/answer"),
+        train_examples=5000,
+    )
+
+    name = "digit_scenes/tiny" if arg.test else "digit_scenes/small"
+    train, val = (
+        dict(kind="tfds", name=name, split=split, data_dir=None)
+        for split in ("train", "validation")
+    )
+    draw = (
+        ("choose", dict(key="captions", out="caption")),
+        ("choose", dict(key="questions", out="qa")),
+    )
+    keep = ("keep", dict(keys=KEYS))
+    answers = ("language", dict(prompt=QUESTION, text=ANSWER, encoder_decoder=arg.t5))
+    if arg.t5:
+        draw = (*draw, ("split_text", dict(key="caption", before="start", behind="rest")))
+        captions = ("language", dict(prompt="{start}", text="{rest}", encoder_decoder=True))
+        both = dict(prompt=("{start}", QUESTION), text=("{rest}", ANSWER), encoder_decoder=True)
+    else:
+        captions = ("language", dict(text="{caption}"))
+        both = dict(text=("{caption}", f"{QUESTION} {ANSWER}"))
+    c.data.source = train
+    c.data.batch_size = 64
+    c.data.transforms = (*draw, ("language", both), keep)
+
+    c.objective = dict(name="language", chunk=0)
+    c.optim.update(dict(lr=2e-3, b2=0.98, clip_norm=1.0, warmup_steps=100))
+    c.optim.weight_decay = ((".*kernel", 0.1), (".*", 0.0))
+    c.checkpoint.update(dict(every_steps=500, keep=2))
+
+    data = dict(source=val, batch_size=250)
+    c.eval.evaluators = dict(
+        captions=dict(
+            kind="perplexity", name="captions", data=dict(data, transforms=(*draw, captions, keep))
+        ),
+        answers=dict(
+            kind="perplexity", name="answers", data=dict(data, transforms=(*draw, answers, keep))
+        ),
+    )
+    c.eval.every_steps = 500
+    if arg.test:
+        c.model.update(dict(width=32, num_heads=2, mlp_dim=64))
+        if arg.t5:
+            c.model.head_dim = 16
+        common.shrink_for_test(c)
+    return c

@@ -1,0 +1,174 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a loaded model does with text: continues it, streams it, ranks answers."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jvlm import paths
+from jvlm.errors import UserError
+from jvlm.generation.generator import Generator
+from jvlm.generation.weights import is_unstacked, stack_all, unstack_all
+from jvlm.tokenizers.stream import TextStream
+
+
+class TextTasks:
+    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use."""
+
+    def generate(
+        self,
+        images: Sequence | None = None,
+        prompts: Sequence[str] | None = None,
+        *,
+        allowed_texts: Sequence[str] = (),
+        **options: Any,
+    ) -> list[str]:
+        """Continues prompts.
+
+        Args:
+          images: for models that see.
+          prompts: strings.
+          allowed_texts: answer with one of these only.
+          **options: fields of `generation.Options`; greedy by default.
+
+        Returns:
+          New text only; with `num_return_sequences` n, n texts for each prompt.
+
+        Raises:
+          UserError: an unknown option, an empty prompt, or one that leaves no room for the answer.
+        """
+        batch = self._prompt_batch(images, prompts)
+        options = self._constrained(options, allowed_texts)
+        ends = self._generator.special_ids(options)[0]
+        decode = self.processor.tokenizer.decode
+        return [decode(_before(row, ends)) for row in self.generate_ids(batch, **options)]
+
+    def generate_ids(
+        self, batch: Mapping[str, Any], rows: Sequence[int] | None = None, **options: Any
+    ) -> np.ndarray:
+        """The same from a batch, to ids; see `generation.Generator.ids`.
+
+        Returns:
+          int32[B * n, T]: no prompt, no start token, the end token kept, padding behind it.
+        """
+        return self._generator.ids(self._decoding_params(), batch, options, rows)
+
+    def stream(
+        self, prompt: str, *, allowed_texts: Sequence[str] = (), **options: Any
+    ) -> Iterator[str]:
+        """Continues one prompt and gives the text as it comes; joined it is that of `generate`.
+
+        Args:
+          prompt: a string.
+          allowed_texts, **options: as for `generate`, without beams.
+        """
+        batch = self._prompt_batch(None, [prompt])
+        options = self._constrained(options, allowed_texts)
+        ends = self._generator.special_ids(options)[0]
+        text = TextStream(self.processor.tokenizer)
+        for part in self._generator.stream(self._decoding_params(), batch, options):
+            ids = _before(part[0], ends)
+            yield "".join(text.push(id) for id in ids)
+            if len(ids) < part.shape[1]:
+                break
+        yield text.end()
+
+    def rank(
+        self,
+        images: Sequence | None = None,
+        prompts: Sequence[str] | None = None,
+        candidates: Sequence[str] | Sequence[Sequence[str]] = (),
+        **options: Any,
+    ) -> np.ndarray:
+        """Scores answers by their log-likelihood, end token included.
+
+        Args:
+          images: for models that see.
+          prompts: B strings.
+          candidates: C answers, or C for each prompt. They follow the prompt as they are: where
+            the vocabulary has words with their space, begin them with it.
+          **options: `length`, `label_smoothing` and `preselect` of `generation.Generator.rank`.
+
+        Returns:
+          float32[B, C], higher is likelier.
+        """
+        batch = self._prompt_batch(images, prompts)
+        if isinstance(candidates, str) or not len(candidates):
+            raise UserError("rank: give a list of candidates, at least one")
+        if isinstance(candidates[0], str):
+            lists = [self._answers(candidates, "candidates")]
+        else:
+            lists = [self._answers(texts, "candidates") for texts in candidates]
+        if len({len(answers) for answers in lists}) > 1:
+            raise UserError("rank: give every prompt the same number of candidates")
+        longest = max(len(ids) for answers in lists for ids in answers)
+        ids = np.zeros((len(lists), len(lists[0]), longest), np.int32)
+        mask = np.zeros(ids.shape, bool)
+        for row, answers in enumerate(lists):
+            for column, answer in enumerate(answers):
+                ids[row, column, : len(answer)] = answer
+                mask[row, column, : len(answer)] = True
+        if isinstance(candidates[0], str):
+            ids, mask = ids[0], mask[0]
+        return self._generator.rank(self._decoding_params(), batch, ids, mask, **options)
+
+    def _stacked_params(self) -> dict:
+        """The weights as they are stored."""
+        return stack_all(self.params) if is_unstacked(self.params) else self.params
+
+    def _decoding_params(self) -> dict:
+        """The weights unstacked; from the first call on the model keeps them so."""
+        if not is_unstacked(self.params):
+            params = paths.unflatten(paths.flatten(self.params))
+            self.params = {}
+            self.params = unstack_all(params)
+        return self.params
+
+    @functools.cached_property
+    def _generator(self) -> Generator:
+        if not hasattr(self.model, "prefill"):
+            raise UserError(f"{self.name} is no language model: it does not generate")
+        return Generator(self.model, self.mesh, self.generation)
+
+    def _prompt_batch(self, images: Sequence | None, prompts: Sequence[str] | None) -> dict:
+        generator = self._generator
+        if images is not None:
+            raise UserError(f"{self.name} is a language model: it sees no images")
+        if prompts is None or isinstance(prompts, str) or not len(prompts):
+            raise UserError("give a list of prompts, at least one")
+        empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)
+        if empty is not None:
+            raise UserError(f"prompt {empty} is empty: give it at least one character")
+        # An encoder's text ends as its tokenizer ends texts; a prompt is left open.
+        end = None if generator.model.encoder_decoder else False
+        text, mask = self._need_tokenizer()(prompts, end=end, truncate=False)
+        return {"text": text, "text_mask": mask}
+
+    def _constrained(self, options: dict, allowed_texts: Sequence[str]) -> dict:
+        if not len(allowed_texts):
+            return options
+        return {**options, "allowed_sequences": self._answers(allowed_texts, "allowed_texts")}
+
+    def _answers(self, texts: Sequence[str], name: str) -> list[list[int]]:
+        """Ids of texts that follow a prompt, with the end token."""
+        tokenizer = self._need_tokenizer()
+        if isinstance(texts, str) or not all(isinstance(text, str) and text for text in texts):
+            raise UserError(f"{name}: give a list of texts, none of them empty")
+        return [tokenizer.encode(text, start=False, end=True) for text in texts]
+
+    def _need_tokenizer(self) -> Any:
+        if self.processor.tokenizer is None:
+            raise UserError(
+                "the model has no tokenizer: put its vocabulary files beside the checkpoint, or "
+                "give load(tokenizer=...)"
+            )
+        return self.processor.tokenizer
+
+
+def _before(ids: np.ndarray, ends: Sequence[int]) -> np.ndarray:
+    """The ids before the first end token."""
+    found = np.flatnonzero(np.isin(ids, list(ends)))
+    return ids[: found[0]] if len(found) else ids

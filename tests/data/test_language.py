@@ -1,0 +1,93 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for language models: what is learned, what is only read, what is cut."""
+
+import numpy as np
+import pytest
+
+from jvlm.data.images import BadRecord
+from jvlm.data.transforms import compose
+from jvlm.errors import UserError
+from jvlm.tokenizers.base import Base
+
+
+class Letters(Base):
+    """'a' is 10, 'b' is 11 ...; decoders' texts start with 3, encoders' end with 1."""
+
+    vocab_size, pad_id, eos_id, bos_id = 40, 0, 1, 3
+
+    def __init__(self, encoder: bool):
+        super().__init__({}, max_len=8)
+        self._start, self._end = ([], [1]) if encoder else ([3], [])
+
+    def pieces(self, text):
+        return [ord(letter) - ord("a") + 10 for letter in text if letter.isalpha()]
+
+
+def row(example, seed=0, *, encoder=False, **options):
+    steps = [("language", dict(encoder_decoder=encoder, **options))]
+    keep = ("keep", dict(keys=("text", "text_mask", "labels")))
+    chain = compose([*steps, keep], tokenizer=Letters(encoder))
+    return chain(example, np.random.default_rng(seed))
+
+
+def check(got, text, labels):
+    assert got["text"].tolist() == text and got["labels"].tolist() == labels
+    assert got["text_mask"].tolist() == [id != 0 for id in text]
+    assert got["text"].dtype == got["labels"].dtype == np.int32
+
+
+def test_a_text():
+    got = row({"caption": "abc"}, text="{caption}")
+    check(got, [3, 10, 11, 12, 1, 0, 0, 0], [3, 10, 11, 12, 1, -1, -1, -1])
+    # A text that is cut does not end.
+    check(row({"caption": "a" * 9}, text="{caption}"), [3, *[10] * 7], [3, *[10] * 7])
+
+
+def test_an_answer_behind_a_prompt():
+    example = {"qa": {"question": "ab", "answer": "c"}, "x": ["d"]}
+    options = dict(prompt="{qa[question]}", text="{qa[answer]}{x[0]}")
+    check(row(example, **options), [3, 10, 11, 12, 13, 1, 0, 0], [-1, -1, -1, 12, 13, 1, -1, -1])
+    check(row(example, max_len=4, **options), [3, 10, 11, 12], [-1, -1, -1, 12])
+    with pytest.raises(BadRecord, match="3 tokens hold the prompt 'ab' and nothing of 'cd'"):
+        row(example, max_len=3, **options)
+
+
+def test_an_encoder_reads_the_prompt():
+    example = {"question": "abc", "answer": "d"}
+    options = dict(prompt="{question}", text="{answer}", encoder=True)
+    check(row(example, max_len=5, target_len=3, **options), [10, 11, 12, 1, 0], [13, 1, -1])
+    # What is read still ends where it is cut.
+    assert row(example, max_len=3, **options)["text"].tolist() == [10, 11, 1]
+    assert row({**example, "question": ""}, **options)["text"].tolist() == [1, *[0] * 7]
+    with pytest.raises(UserError, match="needs a prompt"):
+        row(example, text="{answer}", encoder=True)
+
+
+def test_one_of_several_templates_is_drawn():
+    example = {"a": "a", "b": "b"}
+    options = dict(prompt=(None, "{a}"), text=("{a}", "{b}"))
+    labels = {tuple(row(example, seed, **options)["labels"][:4]) for seed in range(20)}
+    assert labels == {(3, 10, 1, -1), (-1, -1, 11, 1)}
+    with pytest.raises(UserError, match="2 texts and 1 prompts"):
+        row(example, prompt=("{a}",), text=("{a}", "{b}"))
+    with pytest.raises(UserError, match="language: no 'c' in the example"):
+        row(example, text="{c}")
+
+
+def test_a_text_is_split_before_a_word():
+    step = ("split_text", dict(key="caption", before="start", behind="rest"))
+    parts = set()
+    for seed in range(30):
+        out = compose([step])({"caption": "a red one"}, np.random.default_rng(seed))
+        parts.add((out["start"], out["rest"]))
+    assert parts == {("", "a red one"), ("a", "red one"), ("a red", "one")}
+
+
+def test_one_entry_of_a_group_of_lists():
+    example = {"questions": {"question": ["q1", "q2"], "answer": ["a1", "a2"]}}
+    first = compose([("first", dict(key="questions", out="qa"))])(example, None)["qa"]
+    assert first == {"question": "q1", "answer": "a1"}
+    choose = compose([("choose", dict(key="questions", out="qa"))])
+    drawn = [choose(example, np.random.default_rng(seed))["qa"] for seed in range(20)]
+    assert {(qa["question"], qa["answer"]) for qa in drawn} == {("q1", "a1"), ("q2", "a2")}
