@@ -44,18 +44,17 @@ SECTIONS = {
 
 @functools.cache
 def make(kind):
-    """(model, parameters that are all of order 1, its jitted methods)."""
+    """(model, random parameters, its jitted methods)."""
     model = build_model(SECTIONS[kind])
-    params = jax.jit(lambda rng: model.init(rng, model.dummy_batch(1))["params"])(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [x + jax.random.normal(key, x.shape) / 5 for key, x in zip(keys, leaves)]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, shapes)
 
     @functools.partial(jax.jit, static_argnames=("method", "max_len"))
     def run(params, *args, method="__call__", **options):
         return model.apply({"params": params}, *args, method=method, **options)
 
-    return model, jax.tree.unflatten(tree, noisy), run
+    return model, params, run
 
 
 def decoding(params):
