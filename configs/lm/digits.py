@@ -81,6 +81,9 @@ def get_config(arg=""):
         ),
     )
     c.eval.every_steps = 500
+    c.eval.texts = dict(
+        source=val, transforms=draw, prompt=QUESTION, options=dict(max_new_tokens=8)
+    )
     if arg.test:
         c.model.update(dict(width=32, num_heads=2, mlp_dim=64))
         if arg.t5:

@@ -10,6 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jvlm.generation import choose
+
 OUT = -1e9  # Added to the score of what must not be chosen, as there.
 
 
@@ -98,14 +100,14 @@ def advance(
     scores, flat = (
         _sample(total, count, generated, rules)
         if rules.keys is not None
-        else (jax.lax.top_k(total, count))
+        else (choose.top_k(total, count))
     )
     parents, ids = flat // size, (flat % size).astype(jnp.int32)
     candidates = _take(tokens, parents)
     candidates = jax.lax.dynamic_update_slice_in_dim(candidates, ids[..., None], column, axis=2)
     ends = jnp.isin(ids, rules.eos) | (length >= rules.limit)
 
-    running, chosen = jax.lax.top_k(scores + ends * OUT, width)
+    running, chosen = choose.top_k(scores + ends * OUT, width)
     next_tokens, parents = _take(candidates, chosen), _take(parents, chosen)
 
     # Only the first `width` may end: the others stand by to go on.
@@ -116,7 +118,7 @@ def advance(
     final = scores / power + closed[:, None] * OUT + ~has_ended * OUT
     merged = jnp.concatenate([beams.ended_scores, final], 1)
     lengths = jnp.concatenate([beams.ended_lengths, jnp.where(has_ended, length, 0)], 1)
-    ended_scores, kept = jax.lax.top_k(merged, width)
+    ended_scores, kept = choose.top_k(merged, width)
     ended = _take(jnp.concatenate([beams.ended, candidates], 1), kept)
     ended_lengths = _take(lengths, kept)
 
@@ -138,7 +140,7 @@ def _sample(
     The order of torch.multinomial: the first is drawn first, whatever its probability.
     """
     draw = lambda key: jax.random.gumbel(jax.random.fold_in(key, generated), total.shape[1:])
-    _, flat = jax.lax.top_k(total + jax.vmap(draw)(rules.keys), count)
+    _, flat = choose.top_k(total + jax.vmap(draw)(rules.keys), count)
     return jnp.take_along_axis(total, flat, axis=1), flat
 
 

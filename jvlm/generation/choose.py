@@ -1,9 +1,12 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One token out of scores: the best, or one drawn."""
+"""One token out of scores, the best or one drawn; the k best."""
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from jvlm.sharding import BATCH_AXES
 
 BLOCK = 256
 
@@ -18,6 +21,19 @@ def best(scores: jax.Array) -> jax.Array:
     size = scores.shape[-1]
     places = jnp.where(scores == high, jnp.arange(size, dtype=jnp.int32), size - 1)
     return places.min(-1)
+
+
+def top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`jax.lax.top_k` of x [B, ..., V], each device for its own rows.
+
+    Left to itself the compiler gathers the global batch for it.
+    """
+    find = lambda x: tuple(jax.lax.top_k(x, k))
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return find(x)
+    rows = PartitionSpec(BATCH_AXES)
+    return jax.shard_map(find, mesh=mesh, in_specs=rows, out_specs=(rows, rows))(x)
 
 
 def draw(scores: jax.Array, uniform: jax.Array) -> jax.Array:

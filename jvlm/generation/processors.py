@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvlm.errors import UserError
+from jvlm.generation import choose
 from jvlm.generation.options import Options
 
 Static = lambda: flax.struct.field(pytree_node=False)  # noqa: E731
@@ -176,7 +177,7 @@ class TopK:
     bound: int = Static()
 
     def __call__(self, scores: jax.Array, history: History) -> jax.Array:
-        best = jax.lax.top_k(scores, min(self.bound, scores.shape[-1]))[0]
+        best = choose.top_k(scores, min(self.bound, scores.shape[-1]))[0]
         place = jnp.minimum(self.k, best.shape[-1]) - 1
         least = jax.lax.dynamic_index_in_dim(best, place, axis=-1)
         return jnp.where(scores < least, -jnp.inf, scores)
@@ -208,7 +209,7 @@ class TopP:
 
         none = jnp.zeros((*probs.shape[:-1], 1), jnp.int32)
         least = number(jax.lax.fori_loop(0, 30, bit, none))  # Bit 30 is that of 2 and more.
-        best = jax.lax.top_k(probs, min(self.keep, probs.shape[-1]))[0]
+        best = choose.top_k(probs, min(self.keep, probs.shape[-1]))[0]
         return jnp.where(probs < jnp.minimum(least, best[..., -1:]), -jnp.inf, scores)
 
 

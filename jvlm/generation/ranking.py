@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jvlm.generation import choose
+
 LENGTHS = ("sum", "mean", "padded")
 _LOGITS_BYTES = 256 << 20
 _TREE = 512  # Tokens of a tree at most: attention inside it grows with the square.
@@ -61,7 +63,7 @@ def score(
     chosen = None
     if preselect and preselect < count:
         first = jnp.take_along_axis(logits, candidates[:, :, 0], axis=1)
-        chosen = jax.lax.top_k(jnp.where(mask[:, :, 0], first, -jnp.inf), preselect)[1]
+        chosen = choose.top_k(jnp.where(mask[:, :, 0], first, -jnp.inf), preselect)[1]
         candidates = jnp.take_along_axis(candidates, chosen[..., None], axis=1)
         mask = jnp.take_along_axis(mask, chosen[..., None], axis=1)
 
