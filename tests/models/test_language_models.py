@@ -224,6 +224,16 @@ def test_relative_positions_are_computed_once():
     assert t5.buckets_of_distance(16, 128)[[7, 8, 15, 127, 128]].tolist() == [7, 8, 9, 15, 15]
 
 
+def test_t5_begins_as_in_mesh_tensorflow():
+    """Unscaled attention needs small queries, a table of order 1 small outputs."""
+    cfg = make("t5")[0].cfg
+    block = t5.block_config(cfg, cfg.width).std, t5.block_config(cfg).q_std
+    assert block == ((1 / 4, 24**-0.5, 1 / 4, 24**-0.5), (16 * 6) ** -0.5)
+    stack = make("t5")[0].bind({"params": make("t5")[1]}).encoder.stack
+    q = jax.jit(stack.init)(jax.random.key(0))["attn"]["q"]["kernel"]
+    np.testing.assert_allclose(q.std(), (16 * 6) ** -0.5, rtol=0.1)
+
+
 def test_dropout_is_on_when_it_has_a_key():
     section = {**SECTIONS["t5"], "dropout": 0.5}
     model, params = build_model(section), make("t5")[1]
