@@ -102,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     decode.add_argument("--length", type=int, default=2048, help="prompt and answer (default 2048)")
     decode.add_argument("--beams", type=int, default=1, help="or samples per prompt (default 1)")
     decode.add_argument("--dtype", default="bfloat16", help="of weights and cache (bfloat16)")
+    decode.add_argument("--quantise", metavar="KIND", help="layers' kernels as int8 or int4")
     _add_json(plan)
 
     data = verb("data", run_data, "Prepare a data set, describe it, or look at it.")
@@ -121,13 +122,15 @@ def make_parser() -> argparse.ArgumentParser:
     import_.add_argument("destination", metavar="DST", help="folder, new or empty")
     import_.add_argument("--image_size", type=int, help="another side in pixels than trained with")
     import_.add_argument("--dtype", help="of the weights: float32 (default) or bfloat16")
+    _add_forms(import_)
+    import_.add_argument("--merge", action="store_true", help="add the adapter to the weights")
     _add_json(import_)
 
     export = verb("export", run_export, "Write a model in a published format.")
     _add_source(export)
     export.add_argument("destination", metavar="DST", help="folder, new or empty")
     export.add_argument(
-        "--format", default="hf", help="hf (default, transformers), open_clip, peft"
+        "--format", default="hf", help="hf (default, transformers), open_clip, or peft: adapters"
     )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     _add_json(export)
@@ -177,6 +180,7 @@ def make_parser() -> argparse.ArgumentParser:
     generate = verb("generate", run_generate, "Continue prompts with a language model.")
     generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text; - reads lines")
     generate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    _add_forms(generate)
     _add_generation(generate)
     _add_model(generate)
     return parser
@@ -255,6 +259,7 @@ def _run_plan_decode(args: argparse.Namespace) -> None:
         batch=args.batch,
         length=args.length,
         sequences=args.beams,
+        quantise=args.quantise,
         memory=args.memory,
     )
     _print(args, result, plan_decode.describe(result))
@@ -293,7 +298,9 @@ def run_data(args: argparse.Namespace) -> None:
 def run_import(args: argparse.Namespace) -> None:
     from jvlm.pretrained import load
 
-    m = load(args.source, dtype=args.dtype, image_size=args.image_size, **_family(args))
+    given = {**_family(args), **_forms(args)}
+    m = load(args.source, dtype=args.dtype, image_size=args.image_size, **given)
+    m = m.merge_adapters() if args.merge else m
     m.save(args.destination)
     _print(args, {"path": args.destination}, [f"wrote {args.destination}: {m.describe()}"])
 
@@ -384,7 +391,7 @@ def run_generate(args: argparse.Namespace) -> None:
         prompts += sys.stdin.read().splitlines() if prompt == "-" else [prompt]
     options = _generation_options(args)
     several = max(options.get("num_beams", 1), options.get("num_return_sequences", 1)) > 1
-    model = load(args.model, dtype=args.dtype)
+    model = load(args.model, dtype=args.dtype, **_forms(args))
     if len(prompts) == 1 and not several and not args.json:
         for text in model.stream(prompts[0], **options):
             print(text, end="", flush=True)
@@ -441,6 +448,15 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _family(args: argparse.Namespace) -> dict:
     return {"family": args.family, "variant": args.variant}
+
+
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quantise", metavar="KIND", help="keep layers' kernels as int8 or int4")
+    parser.add_argument("--adapter", metavar="DIR", help="LoRA adapter in PEFT's format")
+
+
+def _forms(args: argparse.Namespace) -> dict:
+    return {"quantise": args.quantise, "adapter": args.adapter}
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

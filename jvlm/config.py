@@ -120,7 +120,7 @@ def check_sections(config: ml_collections.ConfigDict) -> None:
     missing = [name for name in SECTIONS if name not in config]
     if missing:
         raise UserError(f"config: missing {', '.join(missing)} (configs/common.py has them all)")
-    known = ("every_steps", "evaluators", "picture")
+    known = ("every_steps", "evaluators", "picture", "texts")
     check_keys(config.eval, known, where="eval")
     for key in ("steps", "log.every_steps", "eval.every_steps", "checkpoint.every_steps"):
         value = config

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jvlm import convert, sharding
+from jvlm import convert, paths, sharding
+from jvlm import quantise as quantise_lib
 from jvlm.config import construct
 from jvlm.errors import UserError
 from jvlm.models import MODELS, build_model
@@ -47,6 +48,7 @@ def plan_decode(
     batch: int,
     length: int,
     sequences: int = 1,
+    quantise: str | None = None,
     memory: float | None = None,
 ) -> dict[str, Any]:
     """Compiles the two programs of `generate`: the prompts' forward, and a step.
@@ -59,6 +61,7 @@ def plan_decode(
       length: tokens of a prompt and its continuation together; with an encoder of each of the two.
       sequences: beams, or samples, of each prompt. Every one has slots of its own for `length`
         tokens, as if the prompt were short.
+      quantise: 'int8' or 'int4', as of `jvlm.load`.
       memory: GiB per device to plan for, instead of the chip's own.
 
     Returns:
@@ -81,7 +84,7 @@ def plan_decode(
         raise UserError(f"--length {length}: the model has {limit} positions")
     sharding.host_rows(devices, batch)
 
-    params = _abstract_params(model, devices)
+    params = _abstract_params(model, devices, quantise)
     rows = sharding.batch_sharding(devices)
     ids = jax.ShapeDtypeStruct((batch, length), jnp.int32, sharding=rows)
     text = {"text": ids, "text_mask": ids.update(dtype=jnp.bool_)}
@@ -122,6 +125,7 @@ def plan_decode(
         "length": length,
         "sequences": sequences,
         "dtype": model.compute.dtype,
+        "quantise": quantise,
         "per_chip": {
             "parameters_bytes": bytes_per_device(params),
             "cache_bytes": cache and bytes_per_device(cache),
@@ -154,7 +158,7 @@ def describe(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{result['topology']}: {result['chips']} x {result['device']}, mesh {mesh}, "
         f"{result['batch']} prompts x {result['sequences']} sequences of {result['length']} "
-        f"tokens, {result['dtype']}",
+        f"tokens, {result['dtype']}" + (f", {result['quantise']}" if result["quantise"] else ""),
         "per chip",
         *(
             f"  {name:22} {describe_size(chip[f'{name}_bytes'])}"
@@ -177,12 +181,13 @@ def describe(result: dict[str, Any]) -> list[str]:
     return [*lines, f"does not fit: {over} too much"]
 
 
-def _abstract_params(model: nn.Module, mesh: jax.sharding.Mesh) -> dict:
+def _abstract_params(model: nn.Module, mesh: jax.sharding.Mesh, quantise: str | None) -> dict:
     """The parameters as `generate` holds them: unstacked, matmul weights in compute dtype."""
 
     def made():
         params = model.init(jax.random.key(0), model.dummy_batch(1))["params"]
-        return cast_weights(params, model.compute.dtype)
+        kinds = quantise_lib.resolve(quantise, paths.flatten(params))
+        return cast_weights(quantise_lib.quantise_tree(params, kinds), model.compute.dtype)
 
     shapes = jax.eval_shape(made)
     places = sharding.tree_shardings(shapes, mesh)

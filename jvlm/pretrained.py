@@ -296,7 +296,7 @@ def load(
             _quantise(m, quantise)
         if adapter is not None:
             shapes = abstract_params(m.model, mesh)
-            rules = convert.HF_FAMILIES[m.name].rules
+            rules = convert.HF_FAMILIES[m.name].rules(m.config)
             m.params = convert.load_adapter(adapter, rules, m.params, shapes, mesh)
         if tokenizer is not None:
             m.processor.tokenizer = tokenizer

@@ -1,9 +1,9 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a run: report.json, report.md and a picture of what the model says."""
+"""The end of a run: report.json, report.md and samples of what the model says."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from PIL import Image
 from jvlm import versions
 from jvlm.config import construct, to_dict
 from jvlm.data import images
+from jvlm.data.order import sample_rng
 from jvlm.data.preview import contact_sheet
 from jvlm.data.sources import build_source
+from jvlm.data.transforms import compose
 from jvlm.errors import UserError
+from jvlm.generation.options import Options
 from jvlm.pretrained import Pretrained
 
 
@@ -25,6 +28,7 @@ def write(
     pretrained: Pretrained,
     *,
     picture: Callable[[Pretrained], Image.Image] | None,
+    texts: Callable[[Pretrained], list[tuple[str, str]]] | None = None,
     metrics: dict[str, float],
     steps: int,
     seconds: float,
@@ -37,6 +41,7 @@ def write(
       workdir: the run.
       pretrained: the final model.
       picture: from `make_picture`.
+      texts: from `make_texts`.
       metrics: of the final evaluation.
       steps: optimizer steps.
       seconds: spent on them, evaluations and earlier parts of a resumed run included.
@@ -57,10 +62,11 @@ def write(
         "bad_records": list(bad_records),
     }
     sheet = None if picture is None else picture(pretrained)
+    samples = [] if texts is None else texts(pretrained)
     if jax.process_index() == 0:
         if sheet is not None:
             sheet.save(workdir / "samples.png")
-        (workdir / "report.md").write_text(to_markdown(report, has_picture=sheet is not None))
+        (workdir / "report.md").write_text(to_markdown(report, sheet is not None, samples))
         write_json(workdir / "report.json", report)  # Last: it says that the run has ended.
     return report
 
@@ -120,7 +126,51 @@ def best_captions(
     return draw
 
 
-def to_markdown(report: dict[str, Any], *, has_picture: bool) -> str:
+def make_texts(config: Any) -> Callable[[Pretrained], list[tuple[str, str]]] | None:
+    """Prepares the texts of a config's `eval.texts`, see `continuations`.
+
+    Called before the training, as `make_picture`.
+    """
+    section = config.eval.get("texts")
+    if not section:
+        return None
+    return construct(continuations, section.to_dict(), where="eval.texts")
+
+
+def continuations(
+    source: dict,
+    prompt: str,
+    transforms: Sequence = (),
+    count: int = 12,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[[Pretrained], list[tuple[str, str]]]:
+    """Prompts of a data set, each with what the model says next.
+
+    Args:
+      source: config of the data set.
+      prompt: template of a prompt, filled from an example: '{question}'.
+      transforms: steps before it is.
+      count: examples.
+      options: of `Pretrained.generate`, see `generation.Options`.
+    """
+    construct(Options, options or {}, where="eval.texts.options")
+    data = build_source(source, where="eval.texts.source")
+    chain = compose(transforms, where="eval.texts.transforms")
+    examples = [chain(data[i], sample_rng(0, i)) for i in range(min(count, len(data)))]
+    try:
+        prompts = [prompt.format_map(example) for example in examples]
+    except KeyError as error:
+        raise UserError(f"eval.texts.prompt: no {error} in {sorted(examples[0])}") from None
+
+    def write(pretrained: Pretrained) -> list[tuple[str, str]]:
+        return list(zip(prompts, pretrained.generate(prompts=prompts, **options or {})))
+
+    return write
+
+
+def to_markdown(
+    report: dict[str, Any], has_picture: bool, samples: Sequence[tuple[str, str]] = ()
+) -> str:
     """The report for people."""
     lines = ["# Report", ""]
     lines += ["| metric | value |", "|---|---|"]
@@ -135,6 +185,10 @@ def to_markdown(report: dict[str, Any], *, has_picture: bool) -> str:
     if has_picture:
         lines += ["", "Images of the evaluation set, each with the best of its captions:", ""]
         lines += ["![samples](samples.png)"]
+    if samples:
+        cell = lambda text: " ".join(text.split()).replace("|", "\\|")
+        lines += ["", "| prompt | what the model says next |", "|---|---|"]
+        lines += [f"| {cell(prompt)} | {cell(text)} |" for prompt, text in samples]
     if report["bad_records"]:
         lines += ["", "Unusable records that were replaced:", ""]
         lines += [f"- {line}" for line in report["bad_records"]]

@@ -141,7 +141,7 @@ def _train(
         preprocess=config.preprocess,
         mesh=mesh,
     )
-    picture = report.make_picture(config)
+    picture, texts = report.make_picture(config), report.make_texts(config)
     log_section = config.log.to_dict()
     log_every = log_section.pop("every_steps")
     meter = Meter(
@@ -244,6 +244,7 @@ def _train(
             workdir,
             pretrained,
             picture=picture,
+            texts=texts,
             metrics=metrics,
             steps=config.steps,
             seconds=seconds,

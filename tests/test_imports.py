@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "topk": {"sharding"},
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
-    "report": {"errors", "config", "data", "pretrained", "versions"},
+    "report": {"errors", "config", "data", "generation", "pretrained", "versions"},
     "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))

@@ -59,6 +59,16 @@ def test_weights_and_cache_are_those_of_a_real_call(model):
     assert chip["step_peak_bytes"] > chip["parameters_bytes"] + chip["cache_bytes"]
 
 
+@pytest.mark.parametrize(("kind", "most"), [("int8", 0.5), ("int4", 0.3)])
+def test_quantised_kernels_take_less(model, kind, most):
+    config = dict(name="gpt2", **SIZES | dict(width=64, mlp_dim=256, vocab_size=8))
+    wide = build_model(config, Compute(dtype="bfloat16"))
+    given = dict(sequences=1, mesh=dict(data=8))
+    plain, small = planned(wide, **given), planned(wide, **given, quantise=kind)
+    size = lambda result: result["per_chip"]["parameters_bytes"]
+    assert size(small) < (0.15 + most) * size(plain)
+
+
 def test_verdict(model):
     assert planned(model)["fits"]
     tight = planned(model, memory=1e-5)

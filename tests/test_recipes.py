@@ -13,6 +13,7 @@ from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 from jvlm.models import MODELS, build_model
+from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
 from jvlm.tokenizers import MAKERS
 from jvlm.train import make_tokenizer
@@ -84,7 +85,11 @@ def test_a_model_of_text_alone(spec, tmp_path):
     }
     report = jvlm.train(config, tmp_path)
     assert not (tmp_path / "samples.png").exists()
-    assert "captions/perplexity" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "captions/perplexity" in text and text.count("? | ") == 12  # Questions and answers.
+    config.eval.texts.prompt = "{question}"
+    with pytest.raises(UserError, match="eval.texts.prompt: no 'question'"):
+        make_texts(config)
     metrics = jvlm.evaluate(tmp_path)
     assert metrics.keys() == report["metrics"].keys()
     for name, value in metrics.items():

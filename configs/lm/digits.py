@@ -9,6 +9,16 @@ r"""Small language models of the captions, questions and answers of digit scenes
 They never see an image. What the digits recipes of BLIP-2 and InstructBLIP keep frozen: a decoder
 like GPT-2, which reads 'question answer' as one text, or with `:t5` an encoder-decoder like T5,
 which reads the question, or the first words of a caption, in its encoder.
+
+Perplexity per token on validation texts, and the least that there is without the image (of the
+grammar of captions with digits and colours drawn evenly; of answers counted by kind of question):
+
+                     GPT-2-like   least     T5-like   least
+    captions              2.616   2.607      2.601   2.501 (of what follows the first words)
+    answers               1.813   1.823      1.814   1.823
+
+The caption or question of a scene is drawn, so 1 % below the least is chance. On 2 CPU cores that
+other work shared 10 min 34 s and 12 min 55 s, of which 6.5 and 5.5 min of processor time.
 """
 
 from configs import common
@@ -81,6 +91,9 @@ def get_config(arg=""):
         ),
     )
     c.eval.every_steps = 500
+    c.eval.texts = dict(
+        source=val, transforms=draw, prompt=QUESTION, options=dict(max_new_tokens=8)
+    )
     if arg.test:
         c.model.update(dict(width=32, num_heads=2, mlp_dim=64))
         if arg.t5:

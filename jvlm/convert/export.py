@@ -52,7 +52,7 @@ def export(
         if value not in options:
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
     if format == "peft":
-        return peft.export(folder, HF_FAMILIES[model].rules, params)
+        return peft.export(folder, HF_FAMILIES[model].rules(cfg), params)
     changed = [what for what, where in adapters.forms(params).items() if where]
     if changed:
         what = {"lora": "adapters: merge_adapters(), or export format='peft'"}.get(

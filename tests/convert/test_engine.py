@@ -69,9 +69,9 @@ class Counting:
     def __init__(self, tensors):
         self.name, self.shapes, self._tensors, self.reads = "x", tensors.shapes, tensors, []
 
-    def read(self, key, part=(0, 1)):
+    def read(self, key, part=(0, 1), axis=0):
         self.reads.append(key)
-        return self._tensors.read(key, part)
+        return self._tensors.read(key, part, axis)
 
 
 def test_each_tensor_is_read_once(published):
@@ -91,7 +91,7 @@ def test_each_tensor_is_read_once(published):
     [
         *(("same", (3, 4)), ("row", (1, 4)), ("squeeze", (1, 4)), ("scalar", ())),
         *(("heads", (2, 3)), ("linear", (4, 2, 3)), ("linear", (4, 5)), ("linear_out", (2, 3, 4))),
-        ("conv", (2, 2, 3, 5)),
+        *(("conv", (2, 2, 3, 5)), ("matrix", (4, 2, 3)), ("matrix_out", (2, 3, 4))),
     ],
 )
 def test_ops_are_invertible(op, shape, rng):
@@ -113,16 +113,19 @@ def on_one_device(*shape):
     return jax.ShapeDtypeStruct(shape, np.float32, sharding=one)
 
 
-def test_parts_of_a_fused_tensor(tmp_path, rng):
+@pytest.mark.parametrize("op", ["linear", "matrix"])
+def test_parts_of_a_fused_tensor(tmp_path, rng, op):
+    """[out, in], or as GPT-2 has it, [in, out]."""
     fused = rng.normal(size=(6, 4)).astype(np.float32)
+    stored = fused if op == "linear" else np.ascontiguousarray(fused.T)
     path = tmp_path / "x.safetensors"
-    write_safetensors(path, [("qkv", (6, 4), lambda: fused)], np.float32)
-    rules = [Rule("qkv", f"{n}/kernel", "linear", (i, 3)) for i, n in enumerate("qkv")]
+    write_safetensors(path, [("qkv", stored.shape, lambda: stored)], np.float32)
+    rules = [Rule("qkv", f"{n}/kernel", op, (i, 3)) for i, n in enumerate("qkv")]
     abstract = {n: {"kernel": on_one_device(4, 2)} for n in "qkv"}
     params = engine.load(Safetensors([path]), rules, (), abstract)
     np.testing.assert_array_equal(params["k"]["kernel"], fused[2:4].T)
     back = {key: make() for key, _, make in engine.store(rules, params)}
-    np.testing.assert_array_equal(back["qkv"], fused)
+    np.testing.assert_array_equal(back["qkv"], stored)
 
 
 def test_all_problems_in_one_line():
@@ -167,7 +170,7 @@ BAD = {
             (f / "model.safetensors").unlink(),
             (f / "model.safetensors.index.json").write_text('{"weight_map": [1]}'),
         ),
-        "index.json: not an index of safetensors",
+        "index.json: not an index of weights",
     ),
     "preprocessing for another size": (
         lambda f: (f / "preprocessor_config.json").write_text('{"crop_size": 224}'),
@@ -180,8 +183,8 @@ BAD = {
         "image processor 'ViTImageProcessor' is unknown, jvlm knows CLIP, ChineseCLIP, Siglip",
     ),
     "another family": (
-        lambda f: edit(f, lambda c: c.update(model_type="bert")),
-        "config.json: model_type 'bert'; jvlm reads chinese_clip, clip, siglip",
+        lambda f: edit(f, lambda c: c.update(model_type="vilt")),
+        "config.json: model_type 'vilt'; jvlm reads bert, chinese_clip, clip, gpt2, llama, opt",
     ),
     "a config of another depth": (
         lambda f: edit(f, lambda c: c["vision_config"].update(num_hidden_layers=3)),
@@ -299,7 +302,7 @@ def test_what_a_format_cannot_express_is_named(change, message, tmp_path):
             section[key] = value
     model = build_model({"name": "clip", **section})
     with pytest.raises(UserError, match=message):
-        convert.export(tmp_path, "hf", "clip", model.cfg, {}, None, "float32")
+        convert.export(tmp_path, "hf", "clip", model.cfg, {}, None, "float32", {})
 
 
 def test_open_clip_options_are_all_known():

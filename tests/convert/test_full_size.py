@@ -8,8 +8,9 @@ import jax
 import pytest
 
 from jvlm import paths
-from jvlm.convert import chinese_clip, clip, engine, siglip
+from jvlm.convert import HF_FAMILIES, chinese_clip, clip, engine, siglip
 from jvlm.convert import openai as openai_form
+from jvlm.models import MODELS as KINDS
 from jvlm.models import build_model
 from jvlm.models.chinese_clip import VARIANTS as CHINESE
 from jvlm.models.clip import CLIP
@@ -34,6 +35,11 @@ def hf(table):
     )
 
 
+def hf_language(kind):
+    family = HF_FAMILIES[kind]
+    return lambda model, _: (family.from_hf(model.config), lambda cfg, _: family.rules(cfg), ())
+
+
 def openai(_, tensors):
     rules = lambda cfg, _: openai_form.openai_rules(cfg)
     return openai_form.config_from_openai(tensors), rules, openai_form.SKIP
@@ -48,6 +54,7 @@ def cn_clip(_, tensors):
     return chinese_clip.config_from_cn(tensors), chinese_clip.cn_rules, chinese_clip.CN_SKIP
 
 
+LANGUAGE = ("bert", "gpt2", "llama", "opt", "t5")
 SOURCES = {
     "cn_clip": cn_clip,
     "hf_chinese_clip": hf(chinese_clip),
@@ -55,6 +62,7 @@ SOURCES = {
     "hf_siglip": hf(siglip),
     "open_clip": open_clip,
     "openai": openai,
+    **{f"hf_{kind}": hf_language(kind) for kind in LANGUAGE},
 }
 MODELS = {source: published_shapes.read(source) for source in SOURCES}
 CASES = [(source, name) for source in SOURCES for name in MODELS[source]]
@@ -65,7 +73,8 @@ def test_every_tensor_has_its_place(source, name):
     model = MODELS[source][name]
     tensors = named(model, name)
     cfg, rules, skip = SOURCES[source](model, tensors)
-    module = CLIP(cfg)
+    kind = source.removeprefix("hf_")
+    module = KINDS[kind][0](cfg) if kind in LANGUAGE else CLIP(cfg)
     params = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
     flat = paths.flatten(params)
     engine.check(tensors, engine.plan(rules(cfg, tensors), flat), skip, flat)
@@ -103,6 +112,13 @@ def test_variants_are_the_published_models(source, name):
     assert (cfg.embed_dim, cfg.vision_proj, cfg.text_proj) == (
         *(ours.embed_dim, ours.vision_proj, ours.text_proj),
     )
+
+
+@pytest.mark.parametrize("kind", LANGUAGE)
+def test_variants_of_language_models_are_the_published_ones(kind):
+    """Each is the config of some checkpoint, and each checkpoint has one."""
+    published = {SOURCES[f"hf_{kind}"](m, None)[0] for m in MODELS[f"hf_{kind}"].values()}
+    assert published == set(KINDS[kind][2].values())
 
 
 def test_a_section_describes_a_variant():

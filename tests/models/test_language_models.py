@@ -44,18 +44,17 @@ SECTIONS = {
 
 @functools.cache
 def make(kind):
-    """(model, parameters that are all of order 1, its jitted methods)."""
+    """(model, random parameters, its jitted methods)."""
     model = build_model(SECTIONS[kind])
-    params = jax.jit(lambda rng: model.init(rng, model.dummy_batch(1))["params"])(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [x + jax.random.normal(key, x.shape) / 5 for key, x in zip(keys, leaves)]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 3, shapes)
 
     @functools.partial(jax.jit, static_argnames=("method", "max_len"))
     def run(params, *args, method="__call__", **options):
         return model.apply({"params": params}, *args, method=method, **options)
 
-    return model, jax.tree.unflatten(tree, noisy), run
+    return model, params, run
 
 
 def decoding(params):
@@ -223,6 +222,16 @@ def test_relative_positions_are_computed_once():
     ]
     assert len(gathers) == 2  # One per stack.
     assert t5.buckets_of_distance(16, 128)[[7, 8, 15, 127, 128]].tolist() == [7, 8, 9, 15, 15]
+
+
+def test_t5_begins_as_in_mesh_tensorflow():
+    """Unscaled attention needs small queries, a table of order 1 small outputs."""
+    cfg = make("t5")[0].cfg
+    block = t5.block_config(cfg, cfg.width).std, t5.block_config(cfg).q_std
+    assert block == ((1 / 4, 24**-0.5, 1 / 4, 24**-0.5), (16 * 6) ** -0.5)
+    stack = make("t5")[0].bind({"params": make("t5")[1]}).encoder.stack
+    q = jax.jit(stack.init)(jax.random.key(0))["attn"]["q"]["kernel"]
+    np.testing.assert_allclose(q.std(), (16 * 6) ** -0.5, rtol=0.1)
 
 
 def test_dropout_is_on_when_it_has_a_key():

@@ -11,32 +11,42 @@ import tempfile
 import numpy as np
 
 from jvlm.convert import open_published
-from tests.convert.test_golden import GOLDEN, NAMES
+from tests.convert.test_golden import GOLDEN, LANGUAGE_NAMES, NAMES
 
-CONFIGS = ("config.json", "preprocessor_config.json")
+CONFIGS = ("config.json", "preprocessor_config.json", "generation_config.json")
 
 
 def main():
-    import torch
-    import transformers
-
     from tests.parity.references import REFERENCES
+    from tests.parity.references.language import LANGUAGE
 
     for name in NAMES:
         with tempfile.TemporaryDirectory() as folder:
             reference = REFERENCES[name](pathlib.Path(folder))
-            tensors = open_published(reference.path).tensors
-            files = [path for path in reference.path.iterdir() if path.name in CONFIGS]
-            np.savez_compressed(
-                GOLDEN / f"{name}.npz",
-                versions=f"torch {torch.__version__}, transformers {transformers.__version__}",
-                **{f"file/{path.name}": path.read_text() for path in files},
-                **{f"tensor/{key}": tensors.read(key) for key in tensors.shapes},
-                **{f"batch/{key}": value for key, value in reference.batch.items()},
-                image_embeds=reference.image_embeds,
-                text_embeds=reference.text_embeds,
-                logits_per_image=reference.logits_per_image,
-            )
+            outputs = ("image_embeds", "text_embeds", "logits_per_image")
+            save(name, reference, reference.batch, {k: getattr(reference, k) for k in outputs})
+    for name in LANGUAGE_NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            reference = LANGUAGE[name](pathlib.Path(folder))
+            side = "left" if "left" in reference.batches else "right"
+            outputs = {"logits": reference.logits[side], "mask": reference.mask[side]}
+            save(name, reference, reference.batches[side], outputs)
+
+
+def save(name, reference, batch, outputs):
+    import torch
+    import transformers
+
+    tensors = open_published(reference.path).tensors
+    files = [path for path in reference.path.iterdir() if path.name in CONFIGS]
+    np.savez_compressed(
+        GOLDEN / f"{name}.npz",
+        versions=f"torch {torch.__version__}, transformers {transformers.__version__}",
+        **{f"file/{path.name}": path.read_text() for path in files},
+        **{f"tensor/{key}": tensors.read(key) for key in tensors.shapes},
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **outputs,
+    )
 
 
 if __name__ == "__main__":

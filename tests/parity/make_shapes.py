@@ -5,7 +5,8 @@
 python -m tests.parity.make_shapes    # writes tests/golden/shapes/*.tsv
 
 The lists are those of the official code's state dicts. Files that transformers wrote before 4.31
-hold `*.embeddings.position_ids` besides, Chinese-CLIP's own ones `module.bert.pooler.*`.
+hold `*.embeddings.position_ids` besides, Chinese-CLIP's own ones `module.bert.pooler.*`, Google's
+BERTs a pooler and `cls.seq_relationship`.
 """
 
 import copy
@@ -116,6 +117,127 @@ HF_SIGLIP = {
 }
 
 
+def gpt2(width, depth, heads):
+    sizes = dict(n_embd=width, n_layer=depth, n_head=heads, n_positions=1024, vocab_size=50257)
+    return dict(model_type="gpt2", activation_function="gelu_new", **sizes)
+
+
+def opt(width, depth, heads, **options):
+    sizes = dict(tower(width, depth, heads), ffn_dim=4 * width, vocab_size=50272)
+    del sizes["intermediate_size"]
+    return dict(model_type="opt", max_position_embeddings=2048, **sizes, **options)
+
+
+def llama(shape, length=2048, eps=1e-6, kv_heads=None, **options):
+    sizes = dict(max_position_embeddings=length, rms_norm_eps=eps)
+    return dict(
+        model_type="llama",
+        **{"vocab_size": 32000, **tower(*shape), **sizes, **options},
+        **({"num_key_value_heads": kv_heads} if kv_heads else {}),
+    )
+
+
+def llama3(shape, length=131072, factor=None, **options):
+    ids = dict(bos_token_id=128000, eos_token_id=128001, vocab_size=128256)
+    if factor:
+        options["rope_scaling"] = dict(
+            factor=factor,
+            high_freq_factor=4.0,
+            low_freq_factor=1.0,
+            original_max_position_embeddings=8192,
+            rope_type="llama3",
+        )
+    return llama(shape, length, 1e-5, 8, rope_theta=500000.0, **ids, **options)
+
+
+def t5(width, depth, heads, head_dim, mlp, gated=False):
+    sizes = dict(d_model=width, num_layers=depth, num_heads=heads, d_kv=head_dim, d_ff=mlp)
+    config = dict(model_type="t5", vocab_size=32128, decoder_start_token_id=0, **sizes)
+    if gated:
+        config |= dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    return config
+
+
+def bert(shape, vocab):
+    return dict(model_type="bert", vocab_size=vocab, **tower(*shape))
+
+
+HF_GPT2 = {
+    "openai-community/gpt2": gpt2(768, 12, 12),
+    "openai-community/gpt2-medium": gpt2(1024, 24, 16),
+    "openai-community/gpt2-large": gpt2(1280, 36, 20),
+    "openai-community/gpt2-xl": gpt2(1600, 48, 25),
+}
+HF_OPT = {
+    "facebook/opt-125m": opt(768, 12, 12),
+    "facebook/opt-350m": opt(1024, 24, 16, word_embed_proj_dim=512, do_layer_norm_before=False),
+    "facebook/opt-1.3b": opt(2048, 24, 32),
+    "facebook/opt-2.7b": opt(2560, 32, 32),
+    "facebook/opt-6.7b": opt(4096, 32, 32),
+    "facebook/opt-13b": opt(5120, 40, 40),
+    "facebook/opt-30b": opt(7168, 48, 56),
+    "facebook/opt-66b": opt(9216, 64, 72),
+    "facebook/opt-175b": opt(12288, 96, 96),
+}
+B7, B13 = (4096, 32, 32, 11008), (5120, 40, 40, 13824)
+SIXTEEN = dict(max_sequence_length=16384, rope_scaling=dict(type="linear", factor=4.0))
+HF_LLAMA = {
+    "huggyllama/llama-7b": llama(B7),
+    "huggyllama/llama-13b": llama(B13),
+    "huggyllama/llama-30b": llama((6656, 60, 52, 17920)),
+    "huggyllama/llama-65b": llama((8192, 80, 64, 22016), eps=1e-5),
+    "meta-llama/Llama-2-7b-hf": llama(B7, 4096, 1e-5),
+    "meta-llama/Llama-2-13b-hf": llama(B13, 4096, 1e-5),
+    "meta-llama/Llama-2-70b-hf": llama((8192, 80, 64, 28672), 4096, 1e-5, 8),
+    "lmsys/vicuna-7b-v1.1": llama(B7, pad_token_id=0),
+    "lmsys/vicuna-13b-v1.3": llama(B13, pad_token_id=0),
+    "lmsys/vicuna-7b-v1.5": llama(B7, 4096, 1e-5, pad_token_id=0),
+    "lmsys/vicuna-13b-v1.5": llama(B13, 4096, 1e-5, pad_token_id=0),
+    "lmsys/vicuna-7b-v1.5-16k": llama(B7, 4096, 1e-5, pad_token_id=0, **SIXTEEN),
+    "lmsys/vicuna-13b-v1.5-16k": llama(B13, 4096, 1e-5, pad_token_id=0, **SIXTEEN),
+    "TinyLlama/TinyLlama-1.1B": llama((2048, 22, 32, 5632), 2048, 1e-5, 4),
+    "meta-llama/Meta-Llama-3-8B": llama3((4096, 32, 32, 14336), 8192),
+    "meta-llama/Meta-Llama-3-70B": llama3((8192, 80, 64, 28672), 8192),
+    "meta-llama/Llama-3.1-8B": llama3((4096, 32, 32, 14336), factor=8.0),
+    "meta-llama/Llama-3.1-70B": llama3((8192, 80, 64, 28672), factor=8.0),
+    "meta-llama/Llama-3.2-1B": llama3(
+        (2048, 16, 32, 8192), factor=32.0, head_dim=64, tie_word_embeddings=True
+    ),
+    "meta-llama/Llama-3.2-3B": llama3(
+        (3072, 28, 24, 8192), factor=32.0, head_dim=128, tie_word_embeddings=True
+    ),
+}
+GATED = {
+    "small": (512, 8, 6, 64, 1024),
+    "base": (768, 12, 12, 64, 2048),
+    "large": (1024, 24, 16, 64, 2816),
+    "xl": (2048, 24, 32, 64, 5120),
+    "xxl": (4096, 24, 64, 64, 10240),
+}
+HF_T5 = {
+    "google-t5/t5-small": t5(512, 6, 8, 64, 2048),
+    "google-t5/t5-base": t5(768, 12, 12, 64, 3072),
+    "google-t5/t5-large": t5(1024, 24, 16, 64, 4096),
+    "google-t5/t5-3b": t5(1024, 24, 32, 128, 16384),
+    "google-t5/t5-11b": t5(1024, 24, 128, 128, 65536),
+    **{f"google/t5-v1_1-{name}": t5(*shape, gated=True) for name, shape in GATED.items()},
+    **{f"google/flan-t5-{name}": t5(*shape, gated=True) for name, shape in GATED.items()},
+}
+HF_BERT = {
+    "google-bert/bert-base-uncased": bert(BASE, 30522),
+    "google-bert/bert-large-uncased": bert(LARGE, 30522),
+    "google-bert/bert-base-cased": bert(BASE, 28996),
+    "google-bert/bert-large-cased": bert(LARGE, 28996),
+    "google-bert/bert-base-multilingual-uncased": bert(BASE, 105879),
+    "google-bert/bert-base-multilingual-cased": bert(BASE, 119547),
+    "google-bert/bert-base-chinese": bert(BASE, 21128),
+    "hfl/chinese-roberta-wwm-ext": bert(BASE, 21128),
+    "hfl/chinese-roberta-wwm-ext-large": bert(LARGE, 21128),
+    "hfl/rbt3": bert((768, 3, 12), 21128),
+    "hfl/rbtl3": bert((1024, 3, 16), 21128),
+}
+
+
 def describe(model: torch.nn.Module, origin: str, config: dict, prefix: str = "") -> Published:
     """Shapes of a model's state."""
     tensors = {f"{prefix}{key}": tuple(value.shape) for key, value in model.state_dict().items()}
@@ -164,6 +286,22 @@ def hf(model_class, configs) -> Iterable[tuple[str, Published]]:
         yield name, describe(model, origin, config)
 
 
+def hf_language(model_class, configs) -> Iterable[tuple[str, Published]]:
+    """As safetensors files have them: what is tied once."""
+    origin = "memory; sizes as in the papers"
+    for name, config in configs.items():
+        model = model_class(model_class.config_class.from_dict(copy.deepcopy(config)))
+        tied = set(model.all_tied_weights_keys)
+        if config["model_type"] == "t5" and not config.get("tie_word_embeddings", True):
+            # transformers 5 ties all T5s when it makes them.
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+            tied.remove("lm_head.weight")
+        published = describe(model, origin, config)
+        for key in tied:
+            del published.tensors[key]
+        yield name, published
+
+
 SOURCES = {
     "openai": openai,
     "open_clip": open_clip,
@@ -171,6 +309,11 @@ SOURCES = {
     "hf_clip": lambda: hf(transformers.CLIPModel, HF_CLIP),
     "hf_chinese_clip": lambda: hf(transformers.ChineseCLIPModel, HF_CHINESE_CLIP),
     "hf_siglip": lambda: hf(transformers.SiglipModel, HF_SIGLIP),
+    "hf_bert": lambda: hf_language(transformers.BertForMaskedLM, HF_BERT),
+    "hf_gpt2": lambda: hf_language(transformers.GPT2LMHeadModel, HF_GPT2),
+    "hf_llama": lambda: hf_language(transformers.LlamaForCausalLM, HF_LLAMA),
+    "hf_opt": lambda: hf_language(transformers.OPTForCausalLM, HF_OPT),
+    "hf_t5": lambda: hf_language(transformers.T5ForConditionalGeneration, HF_T5),
 }
 
 

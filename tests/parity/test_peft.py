@@ -82,3 +82,56 @@ def test_out(clip, tmp_path):
         merged = transformers.CLIPModel.from_pretrained(tmp_path / "merged").eval()
     for got, expected in zip(outputs(merged, reference.batch), want):
         np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+SMALL = dict(vocab_size=64, bos_token_id=1, eos_token_id=2)
+LMS = {
+    # [in, out] matrices, and one adapter for q, k and v.
+    "gpt2": (
+        transformers.GPT2Config(n_positions=16, n_embd=32, n_layer=2, n_head=2, **SMALL),
+        ["c_attn", "c_proj", "c_fc"],
+    ),
+    "llama": (
+        transformers.LlamaConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=16,
+            **SMALL,
+        ),
+        ["q_proj", "v_proj", "down_proj"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LMS)
+def test_language_models(name, tmp_path, rng):
+    config, targets = LMS[name]
+    text = rng.integers(3, 64, (2, 9))
+    with hf.quiet():
+        base = common.randomize(transformers.AutoModelForCausalLM.from_config(config))
+        base.save_pretrained(tmp_path / "base")
+        lora = peft.LoraConfig(r=3, lora_alpha=5, target_modules=targets)
+        lora.fan_in_fan_out = name == "gpt2"
+        model = common.randomize(peft.get_peft_model(base, lora))
+        model.save_pretrained(tmp_path / "adapter")
+        model.get_base_model().config.use_cache = False
+    with torch.no_grad():
+        want = model(input_ids=torch.tensor(text)).logits.numpy()
+        with model.disable_adapter():
+            bare = model(input_ids=torch.tensor(text)).logits.numpy()
+            model.unload().save_pretrained(tmp_path / "base")  # `randomize` redrew it.
+    assert np.abs(want - bare).max() > 0.1
+    m = jvlm.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    for one in (m, m.merge_adapters()):
+        got = jax.jit(one.model.apply)({"params": one.params}, {"text": text.astype(np.int32)})
+        assert (np.abs(got.logits - want) / np.maximum(1, np.abs(want))).max() <= 1e-4
+    m.export(tmp_path / "again", format="peft")
+    with hf.quiet():
+        base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+        again = peft.PeftModel.from_pretrained(base, tmp_path / "again").eval()
+    with torch.no_grad():
+        got = again(input_ids=torch.tensor(text)).logits.numpy()
+    np.testing.assert_allclose(got, want, atol=1e-4)
