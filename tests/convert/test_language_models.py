@@ -111,6 +111,14 @@ BAD = {
         lambda f: edit(f, activation_function="swish9"),
         "config.json: activation_function 'swish9' is unknown",
     ),
+    "a size that is none": (
+        lambda f: edit(f, n_embd=None, n_inner=16),
+        "config.json: gpt2: width None: give a whole number",
+    ),
+    "an epsilon that is none": (
+        lambda f: edit(f, layer_norm_epsilon=None),
+        "config.json: gpt2: norm_eps None: give a number",
+    ),
     "a head that is missing": (
         lambda f: edit(f, tie_word_embeddings=False),
         "misses lm_head.weight",
