@@ -230,7 +230,8 @@ class Pretrained(TextTasks):
         """One line: what it is and how large."""
         towers = [getattr(self.config, side, None) for side in ("vision", "text")]
         kinds = " and ".join(tower.kind for tower in towers if tower is not None)
-        count = f"{paths.count(self.params):,} parameters"
+        # Not of `params`: there are two values to a byte of int4, and scales besides.
+        count = f"{paths.count(abstract_params(self.model, self.mesh)):,} parameters"
         return ", ".join(part for part in (self.name, kinds, count) if part)
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
