@@ -64,6 +64,10 @@ def make_prompts(
     mask = np.ones(text.shape, bool) if mask is None else np.asarray(mask, bool)
     if not len(text):
         raise UserError("generate: the batch has no prompt")
+    if text.ndim != 2 or mask.shape != text.shape:
+        raise UserError(
+            f"generate: text has shape {text.shape} and text_mask {mask.shape}: give both [B, T]"
+        )
     soft = np.zeros(len(text), int)
     if "prefix" in batch:
         soft += batch["prefix"].shape[1]
@@ -98,7 +102,8 @@ def make_prompts(
         _check_room(model, lengths + soft, new)
         size = bucket(int(lengths.max()))
         if model.cfg.max_len is not None:
-            size = min(size, model.cfg.max_len - columns)
+            # Where that is too short the model says so: it counts padding of the prefix.
+            size = max(int(lengths.max()), min(size, model.cfg.max_len - columns))
         for key in _BY_TOKEN.keys() & batch.keys():
             value = np.asarray(batch[key])
             before = value[:, : value.shape[1] - text.shape[1]]  # Positions of a prefix.

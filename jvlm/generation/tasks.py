@@ -136,9 +136,12 @@ class TextTasks:
     def _prompt_batch(self, images: Sequence | None, prompts: Sequence[str] | None) -> dict:
         generator = self._generator
         if images is not None:
-            raise UserError(f"{self.name} is a language model: it sees no images")
+            raise UserError(f"{self.name} is a language model: it sees no images, give prompts=")
         if prompts is None or isinstance(prompts, str) or not len(prompts):
             raise UserError("give a list of prompts, at least one")
+        other = next((i for i, prompt in enumerate(prompts) if not isinstance(prompt, str)), None)
+        if other is not None:
+            raise UserError(f"prompt {other} is {type(prompts[other]).__name__}: give text")
         empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)
         if empty is not None:
             raise UserError(f"prompt {empty} is empty: give it at least one character")
