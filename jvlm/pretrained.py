@@ -35,7 +35,7 @@ from jvlm.evaluators.zero_shot import (
     inverse_temperature,
     prompt_embeddings,
 )
-from jvlm.generation.tasks import TextTasks
+from jvlm.generation.tasks import NO_TOKENIZER, TextTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
@@ -44,10 +44,6 @@ from jvlm.tokenizers import Tokenizer, load_tokenizer
 
 SAVED, SAVED_FORMAT = "jvlm.json", 1
 POSITIONS = ("vision/pos", "vision/pool/pos")
-NO_TOKENIZER = (
-    "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
-    "load(tokenizer=...)"
-)
 
 
 class Processor:

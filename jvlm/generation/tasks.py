@@ -14,6 +14,11 @@ from jvlm.generation.generator import Generator
 from jvlm.generation.weights import is_unstacked, stack_all, unstack_all
 from jvlm.tokenizers.stream import TextStream
 
+NO_TOKENIZER = (
+    "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
+    "load(tokenizer=...)"
+)
+
 
 class TextTasks:
     """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use."""
@@ -164,10 +169,7 @@ class TextTasks:
 
     def _need_tokenizer(self) -> Any:
         if self.processor.tokenizer is None:
-            raise UserError(
-                "the model has no tokenizer: put its vocabulary files beside the checkpoint, or "
-                "give load(tokenizer=...)"
-            )
+            raise UserError(NO_TOKENIZER)
         return self.processor.tokenizer
 
 
