@@ -249,9 +249,10 @@ def _run_plan_decode(args: argparse.Namespace) -> None:
         raise UserError("plan --decode: give --config or --model")
     compute = Compute(dtype=args.dtype)
     if args.config:
-        model = build_model(load(args.config, args.overrides).model.to_dict(), compute)
+        config = load(args.config, args.overrides)
+        model, form = build_model(config.model.to_dict(), compute), dict
     else:
-        model = plan_decode.model_of(args.model, compute)
+        model, form = plan_decode.model_of(args.model, compute)
     result = plan_decode.plan_decode(
         model,
         args.topology,
@@ -259,6 +260,7 @@ def _run_plan_decode(args: argparse.Namespace) -> None:
         batch=args.batch,
         length=args.length,
         sequences=args.beams,
+        form=form,
         quantise=args.quantise,
         memory=args.memory,
     )
@@ -272,7 +274,7 @@ def _mesh(text: str) -> dict[str, int]:
     sizes = {"data": 1}
     for item in text.split(","):
         name, _, size = item.partition("=")
-        if not size.lstrip("-").isdigit():
+        if not size.removeprefix("-").isdigit():
             raise UserError(f"--mesh {text!r}: give sizes of axes, such as fsdp=2,tensor=4")
         sizes[name] = int(size)
     return sizes
@@ -384,14 +386,16 @@ def run_search(args: argparse.Namespace) -> None:
 
 
 def run_generate(args: argparse.Namespace) -> None:
+    from jvlm.generation import make_options
     from jvlm.pretrained import load
 
     prompts = []
     for prompt in args.prompts:
         prompts += sys.stdin.read().splitlines() if prompt == "-" else [prompt]
     options = _generation_options(args)
-    several = max(options.get("num_beams", 1), options.get("num_return_sequences", 1)) > 1
     model = load(args.model, dtype=args.dtype, **_forms(args))
+    choice = {name: value for name, value in options.items() if name != "allowed_texts"}
+    several = make_options(choice, model.generation).width > 1  # The checkpoint may ask for it.
     if len(prompts) == 1 and not several and not args.json:
         for text in model.stream(prompts[0], **options):
             print(text, end="", flush=True)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm plan --decode`: a language model on devices that are not there, as `generate` runs it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jvlm import convert, paths, sharding
+from jvlm import adapters, convert, paths, sharding
 from jvlm import quantise as quantise_lib
 from jvlm.config import construct
 from jvlm.errors import UserError
@@ -19,13 +20,19 @@ from jvlm.plan import bytes_per_device, compile_or_need, describe_size, roofline
 from jvlm.precision import Compute, cast_weights
 from jvlm.topology import get_topology
 
+Form = Callable[[dict], dict]
 
-def model_of(path: str | Path, compute: Compute) -> nn.Module:
+
+def model_of(path: str | Path, compute: Compute) -> tuple[nn.Module, Form]:
     """The module of a checkpoint, of which no number is read.
 
     Args:
       path: what `jvlm.load` takes.
       compute: how it is to be run.
+
+    Returns:
+      (the module, what makes its own parameters' shapes those of the checkpoint, with quantised
+      kernels and adapters).
 
     Raises:
       UserError: not a checkpoint.
@@ -33,11 +40,20 @@ def model_of(path: str | Path, compute: Compute) -> nn.Module:
     path = Path(path)
     if convert.is_published(path):
         published = convert.open_published(path)
-        return MODELS[published.model][0](published.config, compute)
+        return MODELS[published.model][0](published.config, compute), dict
     for name in ("jvlm.json", "config.json"):
         if (path / name).is_file() and "model" in (saved := convert.read_json(path / name)):
-            return build_model(saved["model"], compute)
+            return build_model(saved["model"], compute), _form(saved)
     raise UserError(f"{path}: no checkpoint in it (jvlm.load tells what it reads)")
+
+
+def _form(saved: Mapping[str, Any]) -> Form:
+    """Of a model that was saved (`forms`), or of a run (its config)."""
+    if saved.get("forms"):
+        return lambda shapes: adapters.like(shapes, saved["forms"])
+    sections = saved.get("quantise"), saved.get("lora")
+    extend = lambda params: adapters.extend(params, jax.random.key(0), *sections)
+    return lambda shapes: jax.eval_shape(extend, shapes)
 
 
 def plan_decode(
@@ -48,6 +64,7 @@ def plan_decode(
     batch: int,
     length: int,
     sequences: int = 1,
+    form: Form = dict,
     quantise: str | None = None,
     memory: float | None = None,
 ) -> dict[str, Any]:
@@ -61,6 +78,7 @@ def plan_decode(
       length: tokens of a prompt and its continuation together; with an encoder of each of the two.
       sequences: beams, or samples, of each prompt. Every one has slots of its own for `length`
         tokens, as if the prompt were short.
+      form: from `model_of`.
       quantise: 'int8' or 'int4', as of `jvlm.load`.
       memory: GiB per device to plan for, instead of the chip's own.
 
@@ -84,7 +102,7 @@ def plan_decode(
         raise UserError(f"--length {length}: the model has {limit} positions")
     sharding.host_rows(devices, batch)
 
-    params = _abstract_params(model, devices, quantise)
+    params = _abstract_params(model, devices, form, quantise)
     rows = sharding.batch_sharding(devices)
     ids = jax.ShapeDtypeStruct((batch, length), jnp.int32, sharding=rows)
     text = {"text": ids, "text_mask": ids.update(dtype=jnp.bool_)}
@@ -181,15 +199,21 @@ def describe(result: dict[str, Any]) -> list[str]:
     return [*lines, f"does not fit: {over} too much"]
 
 
-def _abstract_params(model: nn.Module, mesh: jax.sharding.Mesh, quantise: str | None) -> dict:
+def _abstract_params(
+    model: nn.Module, mesh: jax.sharding.Mesh, form: Form, quantise: str | None
+) -> dict:
     """The parameters as `generate` holds them: unstacked, matmul weights in compute dtype."""
 
-    def made():
-        params = model.init(jax.random.key(0), model.dummy_batch(1))["params"]
-        kinds = quantise_lib.resolve(quantise, paths.flatten(params))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    shapes = form(shapes)
+    if quantise and adapters.forms(shapes)["quantise"]:
+        raise UserError("--quantise: the model is quantised already")
+    kinds = quantise_lib.resolve(quantise, paths.flatten(shapes))
+
+    def decoded(params):
         return cast_weights(quantise_lib.quantise_tree(params, kinds), model.compute.dtype)
 
-    shapes = jax.eval_shape(made)
+    shapes = jax.eval_shape(decoded, shapes)
     places = sharding.tree_shardings(shapes, mesh)
     params = jax.tree.map(lambda s, at: s.update(sharding=at), shapes, places)
 

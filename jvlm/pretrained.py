@@ -35,7 +35,7 @@ from jvlm.evaluators.zero_shot import (
     inverse_temperature,
     prompt_embeddings,
 )
-from jvlm.generation.tasks import TextTasks
+from jvlm.generation.tasks import NO_TOKENIZER, TextTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
@@ -44,10 +44,6 @@ from jvlm.tokenizers import Tokenizer, load_tokenizer
 
 SAVED, SAVED_FORMAT = "jvlm.json", 1
 POSITIONS = ("vision/pos", "vision/pool/pos")
-NO_TOKENIZER = (
-    "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
-    "load(tokenizer=...)"
-)
 
 
 class Processor:
@@ -230,7 +226,8 @@ class Pretrained(TextTasks):
         """One line: what it is and how large."""
         towers = [getattr(self.config, side, None) for side in ("vision", "text")]
         kinds = " and ".join(tower.kind for tower in towers if tower is not None)
-        count = f"{paths.count(self.params):,} parameters"
+        # Not of `params`: there are two values to a byte of int4, and scales besides.
+        count = f"{paths.count(abstract_params(self.model, self.mesh)):,} parameters"
         return ", ".join(part for part in (self.name, kinds, count) if part)
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

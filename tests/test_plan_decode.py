@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import jvlm
 from jvlm import plan_decode, sharding
 from jvlm.errors import UserError
 from jvlm.models import build_model
 from jvlm.precision import Compute, cast_weights
+from jvlm.pretrained import Pretrained, Processor
 
 SIZES = dict(vocab_size=64, max_len=32, width=16, depth=2, num_heads=2, mlp_dim=32)
 MESH = dict(data=2, fsdp=2, tensor=2)
@@ -122,3 +124,21 @@ def test_command(tmp_path, call):
     ):
         status, _, error = call(*bad)
         assert status == 2 and words in error
+
+
+def test_a_saved_model_is_planned_in_its_form(tmp_path, call):
+    wide = SIZES | dict(width=64, mlp_dim=256, vocab_size=8)
+    model = build_model(dict(name="gpt2", **wide))
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(1))["params"]
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    plain = Pretrained(model, params, Processor(None, None), mesh, "gpt2")
+    plain.save(tmp_path / "plain")
+    jvlm.load(tmp_path / "plain", quantise="int8").save(tmp_path / "int8")
+
+    def parameters(name, *options):
+        line = ["plan", "--decode", "--topology=cpu:8", "--length=16", "--mesh=data=8", "--batch=8"]
+        status, out, error = call(*line, f"--model={tmp_path / name}", "--json", *options)
+        return json.loads(out)["per_chip"]["parameters_bytes"] if status == 0 else error
+
+    assert parameters("int8") == parameters("plain", "--quantise=int8") < parameters("plain")
+    assert "the model is quantised already" in parameters("int8", "--quantise=int8")

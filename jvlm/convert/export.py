@@ -122,6 +122,11 @@ def _meaning(cfg: Any) -> dict[str, Any]:
             continue
         flat[key] = value is not None if name == "logit_bias_init" else value
     if not isinstance(cfg, CLIPConfig):
+        for name, default in (("decoder_depth", "depth"), ("num_kv_heads", "num_heads")):
+            if name in flat:
+                flat[name] = flat[name] or flat[default]
+        if "head_dim" in flat:
+            flat["head_dim"] = flat["head_dim"] or flat["width"] // flat["num_heads"]
         return flat
     if cfg.text.kind == "transformer" and cfg.text.pool != "eos":
         del flat["text/eos_id"]

@@ -184,7 +184,7 @@ def _read(
     if (folder / WEIGHTS).is_file():
         tensors = Safetensors([folder / WEIGHTS])
     elif (folder / PICKLED).is_file():
-        tensors = Pickled(folder / PICKLED)
+        tensors = Pickled([folder / PICKLED])
     else:
         raise UserError(f"{folder}: no {WEIGHTS}")
     pairs: dict[str, dict[str, str]] = {}

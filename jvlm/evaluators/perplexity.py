@@ -44,7 +44,8 @@ class Perplexity:
         if not count:
             raise UserError("perplexity: the data set has no label")
         values = {
-            "perplexity": math.exp(nll / count),
+            # A larger exponent has no float, and what diverges must not end the run.
+            "perplexity": math.exp(min(nll / count, 709.0)),
             "bits_per_token": nll / count / math.log(2),
             "token_accuracy": correct / count,
         }

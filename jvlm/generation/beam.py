@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jvlm.generation import choose
 
-OUT = -1e9  # Added to the score of what must not be chosen, as there.
+OUT = -jnp.inf  # Score of what is not there. There -1e9, divided by the length penalty.
 
 
 @flax.struct.dataclass
@@ -107,7 +107,7 @@ def advance(
     candidates = jax.lax.dynamic_update_slice_in_dim(candidates, ids[..., None], column, axis=2)
     ends = jnp.isin(ids, rules.eos) | (length >= rules.limit)
 
-    running, chosen = choose.top_k(scores + ends * OUT, width)
+    running, chosen = choose.top_k(jnp.where(ends, OUT, scores), width)
     next_tokens, parents = _take(candidates, chosen), _take(parents, chosen)
 
     # Only the first `width` may end: the others stand by to go on.
@@ -115,7 +115,7 @@ def advance(
     full = (beams.ended_lengths > 0).all(1)
     power = length.astype(jnp.float32) ** rules.length_penalty
     closed = (full & rules.at_once) | ~beams.improvable
-    final = scores / power + closed[:, None] * OUT + ~has_ended * OUT
+    final = jnp.where(has_ended & ~closed[:, None], scores / power, OUT)
     merged = jnp.concatenate([beams.ended_scores, final], 1)
     lengths = jnp.concatenate([beams.ended_lengths, jnp.where(has_ended, length, 0)], 1)
     ended_scores, kept = choose.top_k(merged, width)

@@ -3,6 +3,7 @@
 """Generation and ranking by one model: from a batch of prompts to ids."""
 
 import functools
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,8 @@ class Generator:
         options = make_options(options, self.defaults)
         with jax.set_mesh(self.mesh):
             state, job, count = self._begin(params, batch, options, rows)
-            state = self._run(params, state, job, job.limit)
+            if options.max_new_tokens > 1:
+                state = self._run(params, state, job, job.limit)
             prompt = int(job.prompt)
             if state.beams is None:
                 tokens, length = jax.device_get(self._fetch((state.tokens, state.length)))
@@ -155,6 +157,10 @@ class Generator:
         candidates, mask = np.asarray(candidates, np.int32), np.asarray(mask, bool)
         if candidates.shape != mask.shape or not mask.size or not mask.any(-1).all():
             raise UserError("rank: give at least one candidate, and every one at least one token")
+        if (mask[..., 1:] & ~mask[..., :-1]).any():
+            raise UserError("rank: candidates are padded on the right")
+        if not isinstance(preselect, int) or preselect < 0:
+            raise UserError(f"rank: preselect {preselect!r}: a number of candidates, 0 for all")
         check_ids(np.unique(candidates[mask]), self.model.vocab_size, "candidates")
         prompts = make_prompts(self.model, batch, candidates.shape[-1], self.mesh, rows)
         size = len(prompts.tokens)
@@ -198,8 +204,8 @@ class Generator:
         numbers = np.arange(prompts.rows) if rows is None else np.asarray(rows)
         if numbers.shape != (prompts.rows,):
             raise UserError(f"generate: rows: give one number for each of {prompts.rows} prompts")
-        numbers = np.pad(numbers, (0, count - prompts.rows))
-        keys = _keys(options.seed, numbers, width) if options.samples else None
+        numbers = np.pad(numbers, (0, count - prompts.rows), mode="edge")  # As the prompts.
+        keys = _keys(np.uint32(options.seed), numbers, width) if options.samples else None
         limit = jnp.int32(options.max_new_tokens)
         ends = jnp.array(eos, jnp.int32)
         rules = None
@@ -234,7 +240,7 @@ class Generator:
     def _special_ids(self, options: Options) -> tuple[tuple[int, ...], int]:
         cfg, size = self.model.cfg, self.model.vocab_size
         eos = cfg.eos_id if options.eos_token_id is None else options.eos_token_id
-        eos = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        eos = () if eos is None else (eos,) if isinstance(eos, numbers.Integral) else tuple(eos)
         pad = cfg.pad_id if options.pad_token_id is None else options.pad_token_id
         check_ids(eos, size, "eos_token_id")
         if pad is None:
@@ -245,7 +251,7 @@ class Generator:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _keys(seed: int, rows: jax.Array, width: int) -> jax.Array:
+def _keys(seed: jax.Array, rows: jax.Array, width: int) -> jax.Array:
     """Random keys [B, n], each from the seed, a row's number and a sequence's."""
     fold = jax.random.fold_in
     one = lambda row, sequence: fold(fold(jax.random.key(seed), row), sequence)

@@ -85,7 +85,7 @@ def start(
     state = State(
         tokens=tokens,
         length=job.prompt,
-        done=jnp.broadcast_to((job.begin > job.prompt)[:, None], tokens.shape[:2]),
+        done=jnp.zeros(tokens.shape[:2], bool),
         cache=cache,
         sees=None if width == 1 else jnp.repeat(cache.valid[:, None], width, axis=1),
         beams=None if job.rules is None else beam.begin(tokens),

@@ -4,8 +4,11 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jvlm.config import construct
 from jvlm.errors import UserError
@@ -54,7 +57,8 @@ class Options:
       allowed_sequences: only these sequences of ids, each with an end token behind it.
       eos_token_id: one or several end tokens; default the checkpoint's, () for none.
       pad_token_id: what follows an end token; default the checkpoint's, or the first end token.
-      seed: of samples. A prompt's samples depend on it and the prompt's number, not on the batch.
+      seed: of samples, below 2 ** 32. A prompt's samples depend on it and the prompt's number, not
+        on the batch.
     """
 
     num_beams: int = 1
@@ -86,6 +90,13 @@ class Options:
         self._number("repetition_penalty", float, 0.0)
         if self.temperature is not None:
             self._number("temperature", float, 0.0)
+        self._ids("allowed_ids")
+        for name in ("bad_words_ids", "allowed_sequences"):
+            self._ids(name, what="a list of lists of ids")
+        if not isinstance(self.eos_token_id, numbers.Integral | None):
+            self._ids("eos_token_id", what="an id or a list of ids")
+        if self.seed >= 2**32:
+            raise _error(f"seed {self.seed}: below {2**32}")
         if self.top_p > 1:
             raise _error(f"top_p {self.top_p}: a probability, at most 1")
         if self.repetition_penalty == 0:
@@ -132,6 +143,12 @@ class Options:
             raise _error(f"{name} {value!r}: give {whole}")
         if value < least:
             raise _error(f"{name} {value}: at least {least:g}")
+
+    def _ids(self, name: str, what: str = "a list of ids") -> None:
+        value, nested = getattr(self, name), "lists" in what
+        listed = lambda x: isinstance(x, Sequence | np.ndarray) and not isinstance(x, str)
+        if not listed(value) or (nested and not all(map(listed, value))):
+            raise _error(f"{name} {value!r}: give {what}")
 
 
 def make_options(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Options:

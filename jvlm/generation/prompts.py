@@ -68,6 +68,10 @@ def check_prompts(
     if not len(text):
         raise UserError("generate: the batch has no prompt")
     numbers = range(len(text)) if numbers is None else numbers
+    if text.ndim != 2 or mask.shape != text.shape:
+        raise UserError(
+            f"generate: text has shape {text.shape} and text_mask {mask.shape}: give both [B, T]"
+        )
     soft = np.zeros(len(text), int)
     if "prefix" in batch:
         soft += batch["prefix"].shape[1]
@@ -117,9 +121,11 @@ def make_prompts(
         for key in ("text", "text_mask"):
             batch[key] = np.pad(batch[key][:, :used], ((0, 0), (0, bucket(used) - used)))
     else:
-        size = bucket(int(mask.sum(1).max()))
+        longest = int(mask.sum(1).max())
+        size = bucket(longest)
         if model.cfg.max_len is not None:
-            size = min(size, model.cfg.max_len - columns)
+            # Where that is too short the model says so: it counts padding of the prefix.
+            size = max(longest, min(size, model.cfg.max_len - columns))
         for key in _BY_TOKEN.keys() & batch.keys():
             value = np.asarray(batch[key])
             before = value[:, : value.shape[1] - text.shape[1]]  # Positions of a prefix.

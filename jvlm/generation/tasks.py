@@ -15,6 +15,10 @@ from jvlm.generation.weights import is_unstacked, stack_all, unstack_all
 from jvlm.tokenizers.stream import TextStream
 
 ROWS = 64  # Prompts at a time.
+NO_TOKENIZER = (
+    "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
+    "load(tokenizer=...)"
+)
 
 
 class TextTasks:
@@ -153,9 +157,12 @@ class TextTasks:
     def _prompt_batch(self, images: Sequence | None, prompts: Sequence[str] | None) -> dict:
         generator = self._generator
         if images is not None:
-            raise UserError(f"{self.name} is a language model: it sees no images")
+            raise UserError(f"{self.name} is a language model: it sees no images, give prompts=")
         if prompts is None or isinstance(prompts, str) or not len(prompts):
             raise UserError("give a list of prompts, at least one")
+        other = next((i for i, prompt in enumerate(prompts) if not isinstance(prompt, str)), None)
+        if other is not None:
+            raise UserError(f"prompt {other} is {type(prompts[other]).__name__}: give text")
         empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)
         if empty is not None:
             raise UserError(f"prompt {empty} is empty: give it at least one character")
@@ -178,10 +185,7 @@ class TextTasks:
 
     def _need_tokenizer(self) -> Any:
         if self.processor.tokenizer is None:
-            raise UserError(
-                "the model has no tokenizer: put its vocabulary files beside the checkpoint, or "
-                "give load(tokenizer=...)"
-            )
+            raise UserError(NO_TOKENIZER)
         return self.processor.tokenizer
 
 

@@ -74,13 +74,23 @@ class BlockConfig:
             )
 
 
+_SIZES = ("vocab_size", "max_len", "width", "depth", "num_heads", "mlp_dim")
+
+
 def check_block(cfg: Any, where: str) -> None:
-    """What every tower's config says of its blocks must fit together.
+    """What every tower's config says of its blocks must be sizes, and fit together.
 
     Args:
-      cfg: has `width`, `num_heads`, `activation` and optionally `head_dim`.
+      cfg: dataclass with `width`, `num_heads`, `activation`, `norm_eps` and optionally others of
+        a block's or a stack's fields.
       where: for messages.
     """
+    for field in dataclasses.fields(cfg):
+        value = getattr(cfg, field.name)
+        if field.name in _SIZES and (not isinstance(value, int) or value < 1):
+            raise UserError(f"{where}: {field.name} {value!r}: give a whole number, at least 1")
+    if not isinstance(cfg.norm_eps, int | float):
+        raise UserError(f"{where}: norm_eps {cfg.norm_eps!r}: give a number")
     if getattr(cfg, "head_dim", None) is None and cfg.width % cfg.num_heads:
         raise UserError(f"{where}: width {cfg.width} is no multiple of num_heads {cfg.num_heads}")
     if cfg.activation not in ACTIVATIONS:

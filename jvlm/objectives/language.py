@@ -21,9 +21,9 @@ PER = ("token", "row")
 class Language(Objective):
     """Cross-entropy of `batch["labels"]` int32[B, T], aligned with the decoder's text; -1: ignored.
 
-    A decoder's label at t + 1 is predicted at t, so that of the first token counts behind a prefix
-    only; an encoder-decoder's at t is predicted at t. The mean is over the global batch, whatever
-    the micro-batches and devices that share it.
+    A decoder's label is predicted at the token before, so that of the first token counts behind a
+    prefix only; an encoder-decoder's, or a masked model's, where it stands. The mean is over the
+    global batch, whatever the micro-batches and devices that share it.
 
     Attributes:
       label_smoothing: torch's; see `losses.cross_entropy`.
@@ -53,7 +53,8 @@ class Language(Objective):
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         sums, statistics = self.token_sums(params, batch, rng=rng)
-        tokens = jnp.maximum(batch.get("_tokens", sums.count), 1.0)
+        tokens = batch.get("_tokens", sums.count)  # A fraction, where micro-batches have few.
+        tokens = jnp.where(tokens > 0, tokens, 1.0)
         share = tokens if self.per == "token" else len(batch["labels"])
         metrics = {"accuracy": sums.correct / tokens, "tokens": sums.count}
         return LossOutput(sums.loss / share, metrics, extra, statistics)
@@ -111,6 +112,12 @@ class Language(Objective):
             mask = jnp.ones(labels.shape, bool) if mask is None else mask
             mask = jnp.concatenate([prefix_mask, mask], 1)
             labels = jnp.concatenate([jnp.full(shape, IGNORED, labels.dtype), labels], 1)
-        labels = jnp.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
-        # Padding predicts nothing, not even the first token behind it.
+        if self.model.predicts_next:
+            behind = jnp.pad(labels, ((0, 0), (0, 1)), constant_values=IGNORED)
+            places = jnp.broadcast_to(jnp.arange(1, behind.shape[1]), labels.shape)
+            if mask is not None:  # The next token may lie behind padding.
+                real = jnp.where(mask[:, 1:], places[:, :-1], places[:, -1:])
+                places = jax.lax.cummin(jnp.concatenate([real, places[:, -1:]], 1), 1, reverse=True)
+            labels = jnp.take_along_axis(behind, places, axis=1)
+        # Padding predicts nothing.
         return labels if mask is None else jnp.where(mask, labels, IGNORED)

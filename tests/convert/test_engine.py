@@ -159,7 +159,7 @@ BAD = {
     ),
     "no heads": (
         lambda f: edit(f, lambda c: c["vision_config"].update(num_attention_heads=0)),
-        "config.json: not a config of this family",
+        "config.json: vit: num_heads 0: give a whole number, at least 1",
     ),
     "a header that is a list": (
         lambda f: (f / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]"),

@@ -52,6 +52,20 @@ def test_round_trip(kind, tmp_path):
     assert m.describe().startswith(f"{kind}, ") and "parameters" in m.describe()
 
 
+@pytest.mark.parametrize(
+    "kind, fields",
+    [("t5", dict(decoder_depth=2)), ("llama", dict(num_kv_heads=2, head_dim=6))],
+)
+def test_sizes_that_follow_from_others_may_be_said(kind, fields, tmp_path):
+    """A format leaves them out."""
+    model = build_model({"name": kind, **SECTIONS[kind], **fields})
+    params = model.init(jax.random.key(0), model.dummy_batch(1))["params"]
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    Pretrained(model, params, Processor(None, None), mesh, kind).export(tmp_path / "hf")
+    read = jvlm.load(tmp_path / "hf")
+    jax.tree.map(np.testing.assert_array_equal, read.params, params)
+
+
 def test_saved(tmp_path):
     make("llama").save(tmp_path / "own")
     same(jvlm.load(tmp_path / "own"), make("llama"))
@@ -110,6 +124,14 @@ BAD = {
     "an unknown activation": (
         lambda f: edit(f, activation_function="swish9"),
         "config.json: activation_function 'swish9' is unknown",
+    ),
+    "a size that is none": (
+        lambda f: edit(f, n_embd=None, n_inner=16),
+        "config.json: gpt2: width None: give a whole number",
+    ),
+    "an epsilon that is none": (
+        lambda f: edit(f, layer_norm_epsilon=None),
+        "config.json: gpt2: norm_eps None: give a number",
     ),
     "a head that is missing": (
         lambda f: edit(f, tie_word_embeddings=False),

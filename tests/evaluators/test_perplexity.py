@@ -61,3 +61,12 @@ def test_what_has_no_perplexity(rng):
     mesh = sharding.make_mesh(8)
     with pytest.raises(UserError, match="objective.name is 'language'"):
         Perplexity(types.SimpleNamespace(), Batches(rng), mesh)
+
+
+def test_what_diverges_goes_on(rng):
+    """A loss that is too large for exp must not end the run."""
+    sums = types.SimpleNamespace(nll=jnp.float32(9e4), correct=jnp.float32(0), count=jnp.float32(9))
+    objective = types.SimpleNamespace(token_sums=lambda params, batch: (sums, None))
+    mesh = sharding.make_mesh(8)
+    got = Perplexity(objective, Batches(rng), mesh).run({})
+    assert got["val/perplexity"] > 1e300

@@ -80,3 +80,18 @@ def test_drawn_beams_follow_the_model(lm, generate):
     }
     assert len(drawn) > 1
     assert set().union(*drawn) <= {0, 1, EOS}
+
+
+def test_fewer_sequences_than_beams(generate):
+    """None comes twice: what is not there is padding."""
+    got = generate(
+        "gpt2",
+        {"text": PROMPT},
+        sizes=SIZES.items(),
+        num_beams=4,
+        num_return_sequences=4,
+        max_new_tokens=NEW,
+        allowed_sequences=[[0, 1], [2]],
+    )
+    assert sorted(got.tolist()[:2]) == [[0, 1, EOS], [2, EOS, EOS]]
+    assert (got[2:] == EOS).all()

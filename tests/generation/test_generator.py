@@ -8,7 +8,7 @@ import pytest
 
 from jvlm import sharding
 from jvlm.errors import UserError
-from jvlm.generation import Generator
+from jvlm.generation import Generator, make_options
 from jvlm.generation.prompts import bucket
 from jvlm.generation.weights import stack_all, unstack_all
 
@@ -111,6 +111,31 @@ def test_soft_prompts_are_vectors_in_place_of_tokens(lm, generate, prompts):
         same(generate("gpt2", batch, **options), generate("gpt2", {"text": text}, **options))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+@pytest.mark.parametrize("options", [dict(num_beams=4), SAMPLES])
+def test_one_new_token_of_the_shortest_prompt(generate, kind, options):
+    """Fewer slots than sequences."""
+    batch = {"text": np.array([[5]], np.int32)}
+    one, two = (generate(kind, batch, **{**options, "max_new_tokens": n}) for n in (1, 2))
+    assert one.shape[1] == 1
+    if "num_beams" not in options:
+        np.testing.assert_array_equal(one, two[:, :1])
+
+
+def test_rows_that_fill_up_the_devices_change_nothing(lm, prompts):
+    """They are copies of the last one, and draw what that draws."""
+    model, params = lm("gpt2")
+    params = unstack_all(jax.tree.map(lambda x: x, params))
+    generator = Generator(model, sharding.make_mesh(8))
+    with jax.set_mesh(generator.mesh):
+        options = generator._begin(
+            params, cut(prompts, slice(0, 3)), make_options({"temperature": 1.0}), None
+        )
+    state, job, count = options
+    keys = jax.random.key_data(job.keys)
+    assert count == 3 and (keys[3:] == keys[2]).all() and (keys[2] != keys[0]).any()
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 2), (8, 1, 1)])
 def test_sharded_generation_is_that_of_one_device(lm, generate, prompts, shape):
     model, params = lm("gpt2", vocab_size=40)
@@ -175,6 +200,27 @@ def test_buckets_are_few_and_tight():
         ({"text": np.ones((1, 97), np.int32)}, {}, "shorten the prompt"),
         ({"text": np.full((1, 2), 40)}, {}, "prompt 0 has the id 40, the model has 40 tokens"),
         ({}, {}, "the batch has no text"),
+        ({"text": np.ones(3, np.int32)}, {}, r"text has shape \(3,\)"),
+        (
+            {"text": np.ones((1, 3), np.int32), "text_mask": np.ones((1, 2), bool)},
+            {},
+            r"text_mask \(1, 2\): give both \[B, T\]",
+        ),
+        (
+            {"text": np.ones((1, 3), np.int32), "prefix": np.ones((1, 2, 8), np.float32)},
+            {},
+            "the prefix has vectors of 8, the model's tokens of 16",
+        ),
+        (
+            {
+                "text": np.ones((2, 50), np.int32),
+                "text_mask": np.arange(50) < np.array([[3], [50]]),
+                "prefix": np.ones((2, 80, 16), np.float32),
+                "prefix_mask": np.arange(80) < np.array([[80], [2]]),
+            },
+            {"max_new_tokens": 2},
+            "130 tokens, the model has 96 positions",
+        ),
     ],
 )
 def test_bad_prompts(generate, batch, options, message):

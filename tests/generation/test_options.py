@@ -26,6 +26,11 @@ from jvlm.generation import make_options
         (dict(top_k=5), "top_k and top_p are for samples"),
         (dict(num_beams=2, num_return_sequences=3), "is more than num_beams 2"),
         (dict(num_return_sequences=3), "of greedy search would be alike"),
+        (dict(bad_words_ids=[5, 6]), r"bad_words_ids \[5, 6\]: give a list of lists of ids"),
+        (dict(allowed_sequences=["ab"]), "allowed_sequences .*: give a list of lists of ids"),
+        (dict(allowed_ids=5), "allowed_ids 5: give a list of ids"),
+        (dict(eos_token_id=2.5), "eos_token_id 2.5: give"),
+        (dict(seed=2**32), "seed 4294967296: below 4294967296"),
     ],
 )
 def test_contradictions(options, message):

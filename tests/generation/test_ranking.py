@@ -92,3 +92,7 @@ def test_bad_candidates(generator, prompts):
         rank(np.stack([CANDIDATES] * 3), np.stack([MASK] * 3))
     with pytest.raises(UserError, match="length 'median' is unknown"):
         rank(CANDIDATES, MASK, length="median")
+    with pytest.raises(UserError, match="candidates are padded on the right"):
+        rank(CANDIDATES, MASK[:, ::-1])
+    with pytest.raises(UserError, match="preselect -1: a number of candidates"):
+        rank(CANDIDATES, MASK, preselect=-1)

@@ -123,6 +123,7 @@ def test_parameters_that_others_hold_stay(lm, make_model):
         (dict(prompts="the"), "give a list of prompts"),
         (dict(prompts=["the"], images=["a.png"]), "gpt2 is a language model: it sees no images"),
         (dict(prompts=["the"], allowed_texts=["a", ""]), "allowed_texts: give a list of texts"),
+        (dict(prompts=["the", 3]), "prompt 1 is int: give text"),
         (dict(prompts=["the"], temprature=1.0), "Did you mean 'temperature'"),
         (dict(prompts=["the " * 30]), "more are to come, the model has 48 positions"),
     ],
@@ -156,6 +157,10 @@ def test_command(call, model, tmp_path, monkeypatch):
     assert all(len(r["texts"]) == 2 for r in results)
     status, out, _ = run(PROMPTS[0], "--allowed_text", "one", "--allowed_text", "two", *options)
     assert out.strip() in ("one", "two")
+    model.generation = dict(num_beams=2)  # As a checkpoint may say.
+    monkeypatch.setattr("jvlm.pretrained.load", lambda *_, **__: model)
+    want = model.generate(prompts=PROMPTS[:1], max_new_tokens=6)
+    assert run(PROMPTS[0], *options) == (0, want[0] + "\n", "")
 
 
 @pytest.mark.parametrize(

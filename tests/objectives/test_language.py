@@ -98,6 +98,42 @@ def test_padding_predicts_nothing(model, params, batch):
     assert left.metrics["tokens"] == right.metrics["tokens"]
 
 
+def test_padding_between_a_prefix_and_the_text_is_passed_over(model, params, batch, rng):
+    batch["labels"] = np.where(batch["text_mask"], batch["text"], -1)
+    prefix = rng.standard_normal((8, Q, GPT2["width"])).astype(np.float32)
+    want = run(objective(model), params, {**batch, "prefix": prefix})
+    shift = T - batch["text_mask"].sum(1)
+    left = {k: np.stack([np.roll(r, s) for r, s in zip(v, shift)]) for k, v in batch.items()}
+    left["prefix"] = np.pad(prefix, ((0, 0), (0, 2), (0, 0)))
+    left["prefix_mask"] = np.arange(Q + 2) < np.full((8, 1), Q)
+    got = run(objective(model), params, left)
+    np.testing.assert_allclose(got.loss, want.loss, rtol=1e-5)
+    assert got.metrics["tokens"] == want.metrics["tokens"] == batch["text_mask"].sum()
+
+
+def test_a_masked_models_label_is_predicted_where_it_stands(batch):
+    section = dict(name="bert", vocab_size=V, max_len=T, width=16, depth=1, num_heads=2, mlp_dim=32)
+    model = build_model(section)
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(1))["params"]
+    log_p = log_probabilities(model, params, batch)
+    rows, places = np.nonzero(batch["labels"] >= 0)
+    want = -log_p[rows, places, batch["labels"][rows, places]]
+    np.testing.assert_allclose(run(objective(model), params, batch).loss, want.mean(), rtol=1e-5)
+
+
+def test_micro_batches_with_fewer_tokens_than_there_are_of_them(model, params, batch):
+    labels = np.full_like(batch["labels"], -1)
+    labels[0, 1] = batch["text"][0, 1]
+    given = dict(frozen={}, teacher=None, extra={}, rng=jax.random.key(0), step=0)
+    losses = [
+        jax.jit(objective(model).value_and_grad, static_argnames="step")(
+            params, micro_batches({**batch, "labels": labels}, count), **given
+        )[0].loss
+        for count in (1, 4)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 def test_micro_batches_of_unequal_token_counts(model, params, batch):
     def gradient(count):
         return jax.jit(
@@ -155,7 +191,7 @@ def test_only_weights_cross_devices(model):
 class _Given:
     """A model whose states are given."""
 
-    encoder_decoder = False
+    encoder_decoder, predicts_next = False, True
 
     def __init__(self, model, states):
         self.model, self.states, self.head = model, states, model.head

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """LoRA adapters of PEFT on models of transformers, in and out."""
 
+import shutil
+
 import jax
 import numpy as np
 import peft
 import pytest
+import safetensors.torch
 import torch
 import transformers
 
@@ -65,6 +68,17 @@ def test_in(clip):
     m = jvlm.load(reference.path, adapter=folder)
     check(m, want, reference.batch)
     check(m.merge_adapters(), want, reference.batch)
+
+
+def test_pickled(clip, tmp_path):
+    reference, _, folder = clip
+    shutil.copy(folder / "adapter_config.json", tmp_path)
+    torch.save(
+        safetensors.torch.load_file(folder / "adapter_model.safetensors"),
+        tmp_path / "adapter_model.bin",
+    )
+    want, got = (jvlm.load(reference.path, adapter=path).params for path in (folder, tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
 def test_out(clip, tmp_path):

@@ -182,6 +182,11 @@ class Decoder(nn.Module):
         x = self.token(text)
         if "prefix" in batch:
             prefix = batch["prefix"].astype(x.dtype)
+            if prefix.shape[-1] != x.shape[-1]:
+                raise UserError(
+                    f"{self.cfg.kind}: the prefix has vectors of {prefix.shape[-1]}, the model's "
+                    f"tokens of {x.shape[-1]}"
+                )
             prefix_mask = batch.get("prefix_mask")
             if prefix_mask is None:
                 prefix_mask = jnp.ones(prefix.shape[:2], bool)
