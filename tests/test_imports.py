@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "losses": set(),
     "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
-    "metrics": set(),
+    "metrics": {"errors"},
     "data": {"errors", "config", "paths"},
     "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},

@@ -29,6 +29,11 @@ def recall_of_ranks(ranks: np.ndarray, ks: Sequence[int]) -> dict[int, float]:
     return {k: float((ranks < k).mean()) for k in ks}
 
 
+def mean_reciprocal_rank(ranks: np.ndarray) -> float:
+    """MRR from `first_hits`: mean of 1 / (rank + 1), 0 for an infinite rank (VisDial)."""
+    return float((1 / (ranks + 1)).mean())
+
+
 def first_hits(scores: np.ndarray, query_ids: np.ndarray, key_ids: np.ndarray) -> np.ndarray:
     """Rank of each query's best key of its own id, without sorting.
 
