@@ -17,8 +17,8 @@ grammar of captions with digits and colours drawn evenly; of answers counted by 
     captions              2.616   2.607      2.601   2.501 (of what follows the first words)
     answers               1.813   1.823      1.814   1.823
 
-The caption or question of a scene is drawn, so 1 % below the least is chance. On 2 CPU cores that
-other work shared 10 min 34 s and 12 min 55 s, of which 6.5 and 5.5 min of processor time.
+The caption or question of a scene is drawn, so 1 % below the least is chance. On 2 CPU cores 3 min
+28 s and 2 min 42 s.
 """
 
 from configs import common
