@@ -9,12 +9,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jvlm import adapters, convert, paths, sharding
 from jvlm import quantise as quantise_lib
 from jvlm.config import construct
 from jvlm.errors import UserError
+from jvlm.generation.weights import unstack_shapes
 from jvlm.models import MODELS, build_model
 from jvlm.plan import bytes_per_device, compile_or_need, describe_size, roofline
 from jvlm.precision import Compute, cast_weights
@@ -217,15 +217,4 @@ def _abstract_params(
     places = sharding.tree_shardings(shapes, mesh)
     params = jax.tree.map(lambda s, at: s.update(sharding=at), shapes, places)
 
-    def layer(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        place = NamedSharding(mesh, PartitionSpec(*leaf.sharding.spec[1:]))
-        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=place)
-
-    def unstacked(tree: Any, name: str = "") -> Any:
-        if not isinstance(tree, dict):
-            return tree
-        if name.endswith("blocks"):
-            return (jax.tree.map(layer, tree),) * jax.tree.leaves(tree)[0].shape[0]
-        return {key: unstacked(value, key) for key, value in tree.items()}
-
-    return unstacked(params)
+    return unstack_shapes(params)

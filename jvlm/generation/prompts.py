@@ -13,7 +13,7 @@ from jvlm import sharding
 from jvlm.errors import UserError
 
 # What stands beside the text token by token, and what pads it.
-_BY_TOKEN = {"text": 0, "text_mask": False, "image_slot": -1, "positions": 0}
+_BY_TOKEN = {"text": 0, "text_mask": False, "positions": 0}
 
 
 @dataclasses.dataclass(frozen=True)

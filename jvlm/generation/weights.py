@@ -36,6 +36,21 @@ def unstack_all(params: dict) -> dict:
     return result
 
 
+def unstack_shapes(params: dict) -> dict:
+    """The same of shapes with shardings, of which nothing is allocated."""
+
+    def layer(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=_inner(leaf))
+
+    result = {}
+    for name, value in params.items():
+        if name.endswith("blocks") and isinstance(value, dict):
+            result[name] = (jax.tree.map(layer, value),) * jax.tree.leaves(value)[0].shape[0]
+        else:
+            result[name] = unstack_shapes(value) if isinstance(value, dict) else value
+    return result
+
+
 def stack_all(params: dict) -> dict:
     """What `unstack_all` took apart, put together; `params` stay as they are."""
     result = {}
