@@ -214,7 +214,4 @@ def _abstract_params(
         return cast_weights(quantise_lib.quantise_tree(params, kinds), model.compute.dtype)
 
     shapes = jax.eval_shape(decoded, shapes)
-    places = sharding.tree_shardings(shapes, mesh)
-    params = jax.tree.map(lambda s, at: s.update(sharding=at), shapes, places)
-
-    return unstack_shapes(params)
+    return unstack_shapes(sharding.placed(shapes, mesh))
