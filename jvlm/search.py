@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jvlm import progress, sharding
-from jvlm.data.sources import image_files
+from jvlm.data.sources.folder import image_files
 from jvlm.embeddings import Embedder, Embeddings, fingerprint, read_file, write_file
 from jvlm.errors import UserError
 from jvlm.topk import top_k

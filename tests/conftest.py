@@ -123,7 +123,7 @@ def call(monkeypatch, capsys):
     def exit(status):
         raise SystemExit(status)
 
-    monkeypatch.setattr(cli, "_exit", exit)
+    monkeypatch.setattr(cli.options, "end", exit)
 
     def run(*arguments):
         try:

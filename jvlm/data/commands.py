@@ -10,7 +10,7 @@ from jvlm.config import load, to_dict
 from jvlm.data import images
 from jvlm.data.images import BadRecord
 from jvlm.data.preview import contact_sheet
-from jvlm.data.sources import TFDSSource, find_builder
+from jvlm.data.sources.tfds import TFDSSource, find_builder
 from jvlm.errors import UserError, did_you_mean
 
 EMBEDDED = ("digit_scenes/small", "digit_scenes/full", "digit_scenes/tiny")

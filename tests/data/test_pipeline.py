@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from jvlm import config as config_lib
+from jvlm.data.examples import example_parser
 from jvlm.data.images import BadRecord
 from jvlm.data.pipeline import TrainBatches, collate, eval_batches
-from jvlm.data.sources import FolderSource, TFDSSource, build_source, example_parser, find_builder
+from jvlm.data.sources import build_source
+from jvlm.data.sources.folder import FolderSource
+from jvlm.data.sources.tfds import TFDSSource, find_builder
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 
@@ -211,7 +214,7 @@ def test_class_names_of_tfds(monkeypatch):
     ):
         info = types.SimpleNamespace(features=kinds.FeaturesDict(label))
         builder = types.SimpleNamespace(info=info)
-        monkeypatch.setattr("jvlm.data.sources.find_builder", lambda *_, b=builder: b)
+        monkeypatch.setattr("jvlm.data.sources.tfds.find_builder", lambda *_, b=builder: b)
         assert source.class_names == names
 
 
@@ -221,7 +224,7 @@ def test_files_without_random_access_are_named(monkeypatch):
 
     info = find_builder("digit_scenes/tiny").info
     builder = types.SimpleNamespace(info=info, as_data_source=as_data_source)
-    monkeypatch.setattr("jvlm.data.sources.find_builder", lambda *_: builder)
+    monkeypatch.setattr("jvlm.data.sources.tfds.find_builder", lambda *_: builder)
     with pytest.raises(UserError, match="file_format='array_record'"):
         TFDSSource("digit_scenes/tiny", "test")
 

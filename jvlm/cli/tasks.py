@@ -1,0 +1,157 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`jvlm classify | embed | search | generate`: what models do."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jvlm.cli import options
+
+
+def add(verb) -> None:
+    """Adds these verbs to the command line; `verb` makes one."""
+    classify = verb("classify", run_classify, "Zero-shot classification of image files.")
+    classify.add_argument("images", nargs="+", metavar="IMAGE")
+    classify.add_argument("--labels", required=True, nargs="+", help="class names")
+    prompts = classify.add_mutually_exclusive_group()
+    prompts.add_argument("--template", action="append", help="prompt with {}; may be repeated")
+    prompts.add_argument(
+        "--templates", help="a known set, such as imagenet, or one of a file: FILE.json:NAME"
+    )
+    options.add_model(classify)
+
+    embed = verb("embed", run_embed, "Write the embeddings of images or texts into files.")
+    what = embed.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders")
+    what.add_argument("--texts", metavar="FILE.txt", help="one text a line")
+    embed.add_argument(
+        "--out",
+        required=True,
+        help="OUT.npz, OUT.parquet, or a folder of parts, which is resumed when it is there",
+    )
+    embed.add_argument("--shard_size", type=int, help="inputs a part of a folder (default 65536)")
+    embed.add_argument("--batch_size", type=int, default=256, help="rows at a time (default 256)")
+    embed.add_argument("--dtype", default="float32", help="of the files: float32 or float16")
+    embed.add_argument(
+        "--max_bad_share", type=float, default=0.01, help="unreadable images to bear (0.01)"
+    )
+    options.add_model(embed)
+
+    search = verb("search", run_search, "Find the images that fit a text or an image.")
+    search.add_argument("query", help="what to look for")
+    search.add_argument("--image_query", action="store_true", help="the query is an image file")
+    where = search.add_mutually_exclusive_group(required=True)
+    where.add_argument("--images", help="folder, searched with its subfolders; its index is kept")
+    where.add_argument("--index", help="what jvlm embed wrote")
+    search.add_argument("--cache", help="where indexes are kept (default $XDG_CACHE_HOME/jvlm)")
+    search.add_argument("--top", type=int, default=5, help="how many to show (default 5)")
+    options.add_model(search)
+
+    generate = verb("generate", run_generate, "Continue prompts with a language model.")
+    generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text; - reads lines")
+    generate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    options.add_forms(generate)
+    options.add_generation(generate)
+    options.add_model(generate)
+
+
+def run_classify(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    templates = args.templates or args.template or ["{}"]
+    probabilities = load(args.model).classify(args.images, args.labels, templates)
+    results, lines = [], []
+    for image, row in zip(args.images, probabilities.tolist()):
+        ranked = sorted(zip(args.labels, row), key=lambda pair: -pair[1])
+        results.append({"image": image, "probabilities": dict(ranked)})
+        lines.append(f"{image}: " + ", ".join(f"{label} {p:.1%}" for label, p in ranked[:5]))
+    options.show(args, results, lines)
+
+
+def run_embed(args: argparse.Namespace) -> None:
+    from jvlm import distributed
+    from jvlm.data.sources.folder import image_files
+    from jvlm.embeddings import embed
+    from jvlm.evaluators.templates import read_lines
+
+    if args.images:
+        found = [image_files(p) if Path(p).is_dir() else [p] for p in args.images]
+        kind, inputs = "images", [file for files in found for file in files]
+    else:
+        kind, inputs = "texts", read_lines(args.texts)
+    with distributed.joined():
+        result = embed(
+            _load_on_all_devices(args.model),
+            kind,
+            inputs,
+            args.out,
+            dtype=args.dtype,
+            shard_size=args.shard_size,
+            batch_size=args.batch_size,
+            max_bad_share=args.max_bad_share,
+        )
+    _warn_bad(result["bad"])
+    line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
+    options.show(args, result, [line])
+
+
+def run_search(args: argparse.Namespace) -> None:
+    from jvlm import embeddings
+    from jvlm.search import folder_index, search
+
+    model = _load_on_all_devices(args.model)
+    embed = model.embed_images if args.image_query else model.embed_text
+    query = embed([args.query])
+    if args.index:
+        parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
+    else:
+        index, bad = folder_index(model, args.images, cache=args.cache)
+        _warn_bad(bad)
+        parts, identity = [index], None
+    results = search(query, parts, args.top, identity)[0]
+    options.show(
+        args, results, [f"{r['score']:.4f}  {r.get('image', r.get('text'))}" for r in results]
+    )
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    from jvlm.generation import make_options
+    from jvlm.pretrained import load
+
+    prompts = []
+    for prompt in args.prompts:
+        prompts += sys.stdin.read().splitlines() if prompt == "-" else [prompt]
+    chosen = options.generation(args)
+    model = load(args.model, dtype=args.dtype, **options.forms(args))
+    choice = {name: value for name, value in chosen.items() if name != "allowed_texts"}
+    several = make_options(choice, model.generation).width > 1  # The checkpoint may ask for it.
+    if len(prompts) == 1 and not several and not args.json:
+        for text in model.stream(prompts[0], **chosen):
+            print(text, end="", flush=True)
+        print()
+        return
+    texts = model.generate(prompts=prompts, **chosen)
+    each = len(texts) // len(prompts)
+    groups = [texts[i * each : (i + 1) * each] for i in range(len(prompts))]
+    results = [{"prompt": prompt, "texts": group} for prompt, group in zip(prompts, groups)]
+    options.show(args, results, texts)
+
+
+def _load_on_all_devices(path: str):
+    """Loads a model for bulk work: a batch is spread over the devices of this host."""
+    import jax
+
+    from jvlm import sharding
+    from jvlm.pretrained import load
+
+    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()))
+
+
+def _warn_bad(lines: Sequence[str]) -> None:
+    """Names the first images that were left out."""
+    for line in lines[:10]:
+        print(f"jvlm: left out: {line}", file=sys.stderr)
+    if len(lines) > 10:
+        print(f"jvlm: and {len(lines) - 10} more", file=sys.stderr)

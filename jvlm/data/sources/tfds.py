@@ -1,0 +1,113 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Prepared TensorFlow Datasets, read without TensorFlow."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jvlm.data.examples import example_parser
+from jvlm.errors import UserError
+
+
+class TFDSSource:
+    """A prepared TensorFlow Datasets split in array_record files, read without TensorFlow.
+
+    Images come as encoded bytes, texts as str.
+
+    Args:
+      name: 'digit_scenes/small', or any builder name with its config.
+      split: 'train', 'test[:100]', ...
+      data_dir: default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """
+
+    def __init__(self, name: str, split: str, data_dir: str | None = None):
+        self._arguments = (name, split, data_dir)
+        size = len(self._opened[1])
+        if not size:
+            raise UserError(f"data set {name}, split {split}: empty")
+        self.fingerprint = {"kind": "tfds", "name": name, "split": split, "size": size}
+
+    def __len__(self) -> int:
+        return self.fingerprint["size"]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        parse, records = self._opened
+        return parse(records[index])
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Names of the feature `label`, where it has names and not only a number of classes."""
+        from tensorflow_datasets import features as kinds
+
+        name, _, data_dir = self._arguments
+        label = dict(find_builder(name, data_dir).info.features).get("label")
+        if not isinstance(label, kinds.ClassLabel) or label.num_classes is None:
+            return None
+        return list(label.names)
+
+    def __getstate__(self):
+        # Readers hold open files: every worker process opens its own.
+        return {k: v for k, v in self.__dict__.items() if k != "_opened"}
+
+    @functools.cached_property
+    def _opened(self):
+        """(record -> example, the records by random access)."""
+        import tensorflow_datasets as tfds
+
+        name, split, data_dir = self._arguments
+        builder = find_builder(name, data_dir)
+        features = builder.info.features
+        parse = example_parser(features)
+        options: dict[str, Any] = {"deserialize_method": tfds.decode.DeserializeMethod.RAW_BYTES}
+        if parse is None:
+            encoded = {k for k, v in features.items() if isinstance(v, tfds.features.Image)}
+            options = {"decoders": {key: tfds.decode.SkipDecoding() for key in encoded}}
+            parse = lambda record: {  # noqa: E731
+                k: v if k in encoded else _to_text(v) for k, v in record.items()
+            }
+        try:
+            return parse, builder.as_data_source(split, **options)
+        except NotImplementedError:
+            raise UserError(
+                f"data set {name}: its files have no random access: prepare it anew with "
+                "file_format='array_record'"
+            ) from None
+        except ValueError as error:
+            splits = ", ".join(sorted(builder.info.splits))
+            raise UserError(f"data set {name}, split {split}: {error} (splits: {splits})") from None
+
+
+def find_builder(name: str, data_dir: str | None = None):
+    """Finds a prepared TFDS data set.
+
+    Raises:
+      UserError: it is not there; says how to prepare it.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        prepared = bool(builder.info.splits)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError):
+        prepared = False
+    if not prepared:
+        place = data_dir or tfds.core.constants.DATA_DIR
+        raise UserError(
+            f"data set {name} is not prepared in {place}: set data_dir, or prepare it (jvlm data "
+            "prepare makes digit_scenes)"
+        )
+    return builder
+
+
+def _to_text(value: Any) -> Any:
+    """TFDS gives texts as bytes, alone, in arrays or below dicts; everything else stays."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return {key: _to_text(entry) for key, entry in value.items()}
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
+        return [_to_text(entry) for entry in value]
+    return value
