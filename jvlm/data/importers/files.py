@@ -1,0 +1,124 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a downloaded data set, found wherever its owner unpacked them."""
+
+import dataclasses
+import fnmatch
+import functools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jvlm.data.importers.records import Blob, Dropped
+from jvlm.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """SRC of `jvlm data import`.
+
+    Attributes:
+      root: folder of the annotations; of a single annotation file, that file.
+      images: folder of the pictures; default the root, or the file's folder.
+    """
+
+    root: Path
+    images: Path
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """All files below the root, relative to it, sorted; of a file its name."""
+        if self.root.is_file():
+            return [self.root.name]
+        found = []
+        for place, folders, names in os.walk(self.root, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
+        return sorted(found)
+
+    def find(self, *patterns: str) -> list[Path]:
+        """Files whose name or relative path fits a pattern ('*train*.json'), in sorted order."""
+        base = self.root.parent if self.root.is_file() else self.root
+        return [
+            base / name
+            for name in self.names
+            if any(
+                fnmatch.fnmatch(candidate, pattern)
+                for candidate in (name, os.path.basename(name))
+                for pattern in patterns
+            )
+        ]
+
+    def need(self, *patterns: str) -> list[Path]:
+        """Like `find`.
+
+        Raises:
+          UserError: there is none; says what is looked for.
+        """
+        found = self.find(*patterns)
+        if not found:
+            raise UserError(f"{self.root}: no file {' or '.join(patterns)}")
+        return found
+
+    def image(self, *names: str) -> Blob:
+        """The picture of the first name that is there, below the image folder.
+
+        Looked for as a path, then by its last part in the image folder and its folders: archives
+        unpack as train2014/..., images/train2014/... or flat. Of a missing one, where it should be:
+        it is missed when it is opened.
+        """
+        for name in names:
+            path = self.images / name
+            if path.is_file():
+                return Blob(str(path))
+        for name in names:
+            place = self._places.get(os.path.basename(name))
+            if place is not None:
+                return Blob(place)
+        return Blob(str(self.images / names[0]))
+
+    @functools.cached_property
+    def _places(self) -> dict[str, str]:
+        """File name -> path, of all below the image folder; the first of equal names."""
+        places: dict[str, str] = {}
+        for place, folders, names in os.walk(self.images, followlinks=True):
+            folders.sort()
+            for name in sorted(names):
+                places.setdefault(name, os.path.join(place, name))
+        return places
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+      UserError: unreadable, or not JSON; names the file and the place.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any] | Dropped]:
+    """JSON lines: ('file:line', value) each, or what is not JSON as Dropped; empty lines skipped."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                name = f"{path.name}:{number}"
+                try:
+                    yield name, json.loads(line)
+                except ValueError:
+                    yield Dropped(name, "not JSON")
+
+
+def split_of(name: str) -> str:
+    """The split that a file's name tells: 'ccpc_valid_v1.0' is validation; default train."""
+    name = name.lower()
+    for mark, split in (("test", "test"), ("val", "validation"), ("dev", "validation")):
+        if mark in name:
+            return split
+    return "train"

@@ -1,0 +1,68 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What an annotation format is turned into: records, before any picture is opened."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jvlm.data.importers.files import Files
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes of a file: the whole, or a part of an archive or a table.
+
+    Attributes:
+      path: of the file.
+      offset, size: the part; size None is up to the end.
+      base64: the part is base64 text.
+    """
+
+    path: str
+    offset: int = 0
+    size: int | None = None
+    base64: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One example.
+
+    Attributes:
+      split: 'train', 'validation', 'test' or the data set's own name of another one.
+      id: what names it in reports: a question's id, a file and line.
+      values: feature -> value, by the kind's schema; absent ones get the feature's empty value.
+      images: where the pictures are: as many as the schema's image feature takes.
+    """
+
+    split: str
+    id: str
+    values: Mapping[str, Any]
+    images: tuple[Blob, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropped:
+    """An annotation that makes no record: `id` names it, `reason` says why in a few words."""
+
+    id: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """An annotation format.
+
+    Attributes:
+      read: the files -> records, in the order of the files.
+      schema: key of `schemas.SCHEMAS`.
+      help: one line that says which files SRC holds.
+      labels: names of the feature `label`, where the schema has one with names.
+    """
+
+    read: Callable[["Files"], Iterator[Record | Dropped] | Iterable[Record | Dropped]]
+    schema: str
+    help: str
+    labels: tuple[str, ...] = ()
