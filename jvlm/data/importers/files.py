@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any] | Dropped]:
-    """JSON lines: ('file:line', value) each, or what is not JSON as Dropped; empty lines skipped."""
+    """JSON lines: ('file:line', value) each; what is not JSON as Dropped; empty ones skipped."""
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.strip():

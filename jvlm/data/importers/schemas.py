@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The features of imported examples: a few schemas, so that one transform serves many data sets.
 
-A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int with the
-kind's names; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive), or a
-mapping: a list of such entries. Every example has `id` too, the text that names it in reports.
+A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int with
+the kind's names; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive),
+or a mapping: a list of such entries. Every example has `id` too, the text that names it in reports.
 """
 
 from collections.abc import Mapping
