@@ -179,7 +179,9 @@ def _shift(right: float, down: float) -> Callable:
 
 def _shear(right: float, down: float) -> Callable:
     def shear(image, level, official):
-        return warp_affine(image, np.array([[1, right * level, 0], [down * level, 1, 0]], np.float32))
+        return warp_affine(
+            image, np.array([[1, right * level, 0], [down * level, 1, 0]], np.float32)
+        )
 
     return shear
 

@@ -76,9 +76,7 @@ def random_affine(
     }
 
 
-def random_flip(
-    example, rng, *, key: str = "image", sides_in: str | Sequence[str] = ()
-) -> Example:
+def random_flip(example, rng, *, key: str = "image", sides_in: str | Sequence[str] = ()) -> Example:
     """Mirrors every other image left to right.
 
     Args:
