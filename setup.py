@@ -32,7 +32,7 @@ setuptools.setup(
         *setuptools.find_packages(include=["jvlm", "jvlm.*"]),
         *(f"jvlm.{'.'.join(p.parts)}" for p in CONFIGS),
     ],
-    package_data={"jvlm.evaluators": ["*.json"]},
+    package_data={"jvlm.data": ["*.json", "instructions/*.json"], "jvlm.evaluators": ["*.json"]},
     package_dir={f"jvlm.{'.'.join(p.parts)}": str(p) for p in CONFIGS},
     entry_points={"console_scripts": ["jvlm = jvlm.cli:main"]},
     install_requires=[

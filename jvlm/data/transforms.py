@@ -18,6 +18,7 @@ import numpy as np
 from jvlm.config import check_call
 from jvlm.data import images, texts
 from jvlm.data.augment import random_augment
+from jvlm.data.conversations import conversation
 from jvlm.data.language import language, split_text
 from jvlm.errors import UserError, did_you_mean
 
@@ -235,6 +236,7 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 TRANSFORMS: dict[str, Callable] = {
     "center_crop": center_crop,
     "choose": choose,
+    "conversation": conversation,
     "decode_image": decode_image,
     "each_image": each_image,
     "first": first,
