@@ -19,6 +19,7 @@ from jvlm.config import check_call
 from jvlm.data import images, texts
 from jvlm.data.augment import random_augment
 from jvlm.data.conversations import conversation
+from jvlm.data.instructions import instruct
 from jvlm.data.language import language, split_text
 from jvlm.errors import UserError, did_you_mean
 
@@ -241,6 +242,7 @@ TRANSFORMS: dict[str, Callable] = {
     "each_image": each_image,
     "first": first,
     "identity": identity,
+    "instruct": instruct,
     "keep": keep,
     "language": language,
     "pad_square": pad_square,
