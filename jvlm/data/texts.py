@@ -77,6 +77,12 @@ def pre_question(
     return {out or key: each(lambda text: clean_question(text, variant, max_words), example[key])}
 
 
+def straight_quotes(example, rng, *, key: str, out: str = "") -> dict[str, Any]:
+    """“ and ” as ", which Chinese BERT's vocabulary has (cn_clip training/data.py)."""
+    table = str.maketrans("“”", '""')
+    return {out or key: each(lambda text: text.translate(table), example[key])}
+
+
 def random_swap_pair(example, rng, *, images: str = "images", text: str = "text") -> dict[str, Any]:
     """Every other pair of images in the other order, 'left' and 'right' in its sentence too.
 

@@ -18,6 +18,7 @@ import numpy as np
 from jvlm.config import check_call
 from jvlm.data import images, texts
 from jvlm.data.augment import random_augment
+from jvlm.data.auto_augment import auto_augment
 from jvlm.data.conversations import conversation
 from jvlm.data.instructions import instruct
 from jvlm.data.language import language, split_text
@@ -235,6 +236,7 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 
 
 TRANSFORMS: dict[str, Callable] = {
+    "auto_augment": auto_augment,
     "center_crop": center_crop,
     "choose": choose,
     "conversation": conversation,
@@ -260,6 +262,7 @@ TRANSFORMS: dict[str, Callable] = {
     "resize_shortest": resize_shortest,
     "resize_square": resize_square,
     "split_text": split_text,
+    "straight_quotes": texts.straight_quotes,
     "take": take,
     "tokenize": tokenize,
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jvlm.data import auto_augment
 from jvlm.data.augment import OPERATIONS, augment
 from jvlm.data.images import BadRecord
 from jvlm.data.transforms import compose
@@ -87,3 +88,18 @@ def test_several_images(rng):
     inner = dict(steps=[("preprocess", {})], count=1, size=4)
     chain = compose([("each_image", inner)], preprocess=[("resize_square", dict(size=4))])
     assert chain({"images": pictures[:1]}, rng)["image"].shape == (1, 4, 4, 3)
+
+
+def test_auto_augment():
+    """Every operation of the policy is timm's; its probabilities are drawn."""
+    fill = (123, 117, 104)
+    for place, pair in enumerate(auto_augment.POLICY):
+        for number, (name, _, level) in enumerate(pair):
+            got = auto_augment.augment(GOLDEN["smooth"], name, level, fill)
+            np.testing.assert_array_equal(got, GOLDEN[f"timm/{place}/{number}"], err_msg=name)
+    chain = compose([("auto_augment", {})])
+    draw = lambda seed: chain({"image": GOLDEN["smooth"]}, np.random.default_rng(seed))["image"]
+    assert len({draw(seed).tobytes() for seed in range(60)}) > 15
+    np.testing.assert_array_equal(draw(5), draw(5))
+    with pytest.raises(UserError, match="'Solarise' is unknown. Did you mean 'Solarize'"):
+        auto_augment.augment(GOLDEN["smooth"], "Solarise", 1, fill)

@@ -37,6 +37,11 @@ def test_steps_take_a_text_or_several():
         texts.clean_question("x", "blipp")
 
 
+def test_quotes():
+    step = compose([("straight_quotes", dict(key="caption"))])
+    assert step({"caption": "他说“好”。"}, None)["caption"] == '他说"好"。'
+
+
 def test_a_pair_is_swapped_with_its_sides():
     swap = compose([("random_swap_pair", {})])
     example = {"images": [1, 2], "text": "the left dog is upright on the right"}

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records what the official code makes of texts, images and conversations.
 
-python -m tests.parity.make_transforms ALBEF BLIP LLAVA COGVLM    # checkouts
+python -m tests.parity.make_transforms ALBEF BLIP LLAVA COGVLM TIMM    # checkouts
 
 writes tests/golden/transforms.npz (images), transforms.json (texts) and conversations.json. Runs
 with opencv-python-headless 4, torch, sentencepiece and what LLaVA pins: transformers 4.37.2. Some
@@ -17,6 +17,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import re
 import sys
 import types
 
@@ -55,22 +56,34 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def main(albef: str, blip: str, llava: str, cogvlm: str):
-    albef, blip, llava, cogvlm = map(pathlib.Path, (albef, blip, llava, cogvlm))
-    names = ("numpy", "opencv-python-headless", "sentencepiece", "tokenizers", "transformers")
+def main(*checkouts: str):
+    albef, blip, llava, cogvlm, timm = map(pathlib.Path, checkouts)
+    names = (
+        "numpy",
+        "pillow",
+        "opencv-python-headless",
+        "sentencepiece",
+        "tokenizers",
+        "transformers",
+    )
     record = {
         "commits": COMMITS,
         "versions": {name: importlib.metadata.version(name) for name in names},
     }
+    version = (timm / "timm/version.py").read_text()
+    record["versions"]["timm"] = re.search("[0-9.]+", version)[0]
     texts = {**record, "texts": TEXTS}
     for variant, path in (("albef", albef / "dataset/utils.py"), ("blip", blip / "data/utils.py")):
-        scope = functions(path, {"re": __import__("re")}, "pre_caption", "pre_question")
+        scope = functions(path, {"re": re}, "pre_caption", "pre_question")
         texts[variant] = {
             name: {str(n): [scope[name](text, n) for text in TEXTS] for n in (5, 50)}
             for name in ("pre_caption", "pre_question")
         }
     write("transforms.json", texts)
-    np.savez_compressed(GOLDEN / "transforms.npz", **augmented(albef / "dataset/randaugment.py"))
+    images = sources()
+    images |= augmented(load(albef / "dataset/randaugment.py"), images)
+    images |= policy(load(timm / "timm/data/auto_augment.py"), images["smooth"])
+    np.savez_compressed(GOLDEN / "transforms.npz", **images)
     model = small_model()
     cases = [*talks(llava / "llava", model), *questions(cogvlm / "utils/utils/language.py", model)]
     model = base64.b64encode(model).decode()
@@ -90,19 +103,26 @@ def functions(path: pathlib.Path, scope: dict, *names: str) -> dict:
     return scope
 
 
-def augmented(path: pathlib.Path) -> dict[str, np.ndarray]:
-    spec = importlib.util.spec_from_file_location("randaugment", path)
-    official = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(official)
+def load(path: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sources() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
-    smooth = corners.repeat(6, 0).repeat(5, 1)[:23]
     noise = rng.integers(0, 256, (20, 17, 3)).astype(np.uint8)
     noise[..., 1] = noise[..., 1] // 2 + 40  # A channel without 0 and one of one value.
     noise[..., 2] = 77
-    out = {"smooth": smooth, "noise": noise}
-    turned = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-    for key, image in (("smooth", smooth), ("noise", noise)):
+    return {"smooth": corners.repeat(6, 0).repeat(5, 1)[:23], "noise": noise}
+
+
+def augmented(official: types.ModuleType, images: dict) -> dict[str, np.ndarray]:
+    """ALBEF's operations, by 'image/name/level'."""
+    turned, out = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"), {}
+    for key, image in images.items():
         for name in ("AutoContrast", "Equalize"):
             out[f"{key}/{name}/0"] = official.func_dict[name](image)
         for name in ("Brightness", "Sharpness", *turned):
@@ -111,6 +131,20 @@ def augmented(path: pathlib.Path) -> dict[str, np.ndarray]:
                 if name in turned:  # The sign is drawn at random there.
                     arguments = (np.copysign(arguments[0], level), *arguments[1:])
                 out[f"{key}/{name}/{level}"] = official.func_dict[name](image, *arguments)
+    return out
+
+
+def policy(official: types.ModuleType, image: np.ndarray) -> dict[str, np.ndarray]:
+    """timm's operations that AutoAugment uses, by 'timm/place in the policy/place in the pair'."""
+    from PIL import Image
+
+    official._randomly_negate = lambda value: value
+    settings = dict(img_mean=(123, 117, 104), interpolation=Image.Resampling.BICUBIC)
+    out = {}
+    for place, pair in enumerate(official.auto_augment_policy("original", settings)):
+        for number, operation in enumerate(pair):
+            operation.prob = 1.0
+            out[f"timm/{place}/{number}"] = np.asarray(operation(Image.fromarray(image)))
     return out
 
 
