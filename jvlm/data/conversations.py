@@ -35,10 +35,10 @@ class Template:
 
     Attributes:
       user: a turn of the user.
-      first_user: the first one; default as `user`.
+      first_user: the first one; default `user`.
       reply: what asks for the answer; a prompt ends with it.
       answer: the answer, which is learned with all that stands around '{text}' here.
-      past_answer: one that turns follow; default as `answer`.
+      past_answer: one that turns follow; default `answer`.
       answer_apart: the last answer is tokenized by itself, not with what is before it (CogVLM).
       end: the end token follows the last answer; for texts that do not spell it.
       system: the system's text, where a conversation has none of its own.
@@ -49,10 +49,10 @@ class Template:
     """
 
     user: str
-    first_user: str | None = None
+    first_user: str = ""
     reply: str = ""
     answer: str = "{text}"
-    past_answer: str | None = None
+    past_answer: str = ""
     answer_apart: bool = False
     end: bool = False
     system: str = ""
@@ -124,27 +124,23 @@ def segments(template: Template, turns: Sequence[Turn], system: str | None = Non
         if role == "user":
             text = _place_images(text, template.images)
             text = system + text if template.system_in_user and not place else text
-            first = template.first_user is not None and not place
-            form = template.first_user if first else template.user
-            form = "{text}" if template.images == "only" else form
+            form = (not place and template.first_user) or template.user
             parts.append(Segment(form.format(text=text) + template.reply))
         else:
-            text = _place_images(text, template.images) if IMAGE in text else text
-            past = template.past_answer is not None and not last
-            form = template.past_answer if past else template.answer
+            text = _place_images(text, "front" if template.images == "front" else "inline")
+            form = (not last and template.past_answer) or template.answer
             parts.append(Segment(form.format(text=text), True, template.answer_apart and last))
     return [part for part in parts if part.text]
 
 
 def _place_images(text: str, images: str) -> str:
+    """A turn's text as a template's `images` asks for; without images it stays as it is."""
     count = text.count(IMAGE)
     if images == "only":
         return count * IMAGE
-    if images == "front":
-        between = lambda match: (
-            "\n" if match[0].startswith("\n") and match[0].endswith("\n") else ""
-        )
-        return re.sub(rf"\n?{IMAGE}\n?", between, text)
+    if images == "front":  # They are gone, and with each its line.
+        line = lambda match: "\n" if re.fullmatch(r"\n.*\n", match[0]) else ""
+        return re.sub(rf"\n?{IMAGE}\n?", line, text)
     return (count * f"{IMAGE}\n" + text.replace(IMAGE, "").strip()).strip() if count else text
 
 
