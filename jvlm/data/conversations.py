@@ -129,7 +129,8 @@ def segments(template: Template, turns: Sequence[Turn], system: str | None = Non
         else:
             text = _place_images(text, "front" if template.images == "front" else "inline")
             form = (not last and template.past_answer) or template.answer
-            parts.append(Segment(form.format(text=text), True, template.answer_apart and last))
+            learned = bool(text.strip())  # Saying nothing is not.
+            parts.append(Segment(form.format(text=text), learned, template.answer_apart and last))
     return [part for part in parts if part.text]
 
 

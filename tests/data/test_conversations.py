@@ -149,6 +149,8 @@ def test_what_is_too_long():
         row(said, template="cogvlm_vqa", image_tokens=5, max_len=8)
     with pytest.raises(BadRecord, match="no answer that could be learned"):
         row(example("What?"))
+    with pytest.raises(BadRecord, match="no answer that could be learned"):
+        row(example("What?", " "))
 
 
 def test_images_and_their_marks():
