@@ -251,7 +251,7 @@ def conversation(
         last = max((i for i, part in enumerate(parts) if part.learned), default=0)
         parts = [dataclasses.replace(p, learned=i == last) for i, p in enumerate(parts)]
     ids, labels, slots = encode(parts, tokenizer, image_tokens=image_tokens, image_id=image_id)
-    if form.end and said[-1][0] == "assistant":
+    if form.end and parts[-1].learned:
         ids, labels, slots = (
             [*ids, tokenizer.eos_id],
             [*labels, tokenizer.eos_id],

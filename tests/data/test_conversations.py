@@ -149,8 +149,9 @@ def test_what_is_too_long():
         row(said, template="cogvlm_vqa", image_tokens=5, max_len=8)
     with pytest.raises(BadRecord, match="no answer that could be learned"):
         row(example("What?"))
-    with pytest.raises(BadRecord, match="no answer that could be learned"):
-        row(example("What?", " "))
+    for template in ("vicuna_v1", "cogvlm_vqa"):
+        with pytest.raises(BadRecord, match="no answer that could be learned"):
+            row(example("What?", " "), template=template)
 
 
 def test_images_and_their_marks():

@@ -51,8 +51,9 @@ def ask(templates, seed=0, example=EXAMPLE, **options):
 @pytest.mark.parametrize("name", SETS)
 def test_every_prompt_can_be_filled_in(name):
     found = load_instructions(name)
+    options = dict(labels=("no", "yes"), entries=dict(task="Captions", dataset="COCO"))
     for index in range(len(found.prompts)):
-        asked, said = ask(name, draw=False, index=index, labels=("no", "yes"))
+        asked, said = ask(name, draw=False, index=index, **options)
         assert said and "{" not in asked + said
 
 
@@ -118,6 +119,9 @@ def test_formats():
     want = 'This is an image with: "A dog is left of it." written on it. Is it hateful? Answer:'
     assert ask("instructblip:eval_hateful_memes", labels=("no", "yes"), **fixed) == (want, "yes")
     assert ask("instructblip:lavis_visdial", **fixed)[0] == "dialog history: A farm\nWhat is it?"
+    names = dict(task="Visual question answering", dataset="VQAv2")
+    asked = ask("instructblip:tagged_vqa", entries=names, **fixed)[0]
+    assert asked == "[Visual question answering:VQAv2] What is it?"
     # LAVIS lower-cases, and 'Question?' in '{question}?' ends with one mark.
     assert ask("lavis:vqa", index=4, **fixed)[0] == "how would you answer what is it?"
 

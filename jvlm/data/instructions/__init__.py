@@ -125,6 +125,7 @@ def instruct(
     draw: bool = True,
     index: int = 0,
     labels: Sequence[str] = (),
+    entries: Mapping[str, str] | None = None,
     prompt: str = "prompt",
     answer: str = "answer",
 ) -> dict[str, Any]:
@@ -137,6 +138,7 @@ def instruct(
         equals) and the first of captions and expressions: for evaluation.
       index: which prompt, where none is drawn.
       labels: names of the entry `label`, such as ('false', 'true').
+      entries: more of them, the same for all examples, such as a data set's name.
       prompt, answer: the entries that are made.
 
     Raises:
@@ -148,6 +150,7 @@ def instruct(
     if not draw and index >= len(pairs):
         raise UserError(f"data: instruct: index {index}, but {templates} has {len(pairs)} prompts")
     found, text = pairs[int(rng.integers(len(pairs))) if draw else index]
+    example = {**example, **(entries or {})}
     fields = _Fields(example, found, rng if draw else None, labels)
     asked = [form.format_map(fields) for key, form in found.before.items() if example.get(key)]
     asked = "".join(asked) + text.format_map(fields)
