@@ -17,7 +17,7 @@ import numpy as np
 
 from jvlm.config import check_call
 from jvlm.data import images
-from jvlm.data.language import language, split_text
+from jvlm.data.language import join, language, split_text
 from jvlm.errors import UserError, did_you_mean
 
 NO_PREPROCESS = (
@@ -182,6 +182,7 @@ TRANSFORMS: dict[str, Callable] = {
     "decode_image": decode_image,
     "first": first,
     "identity": identity,
+    "join": join,
     "keep": keep,
     "language": language,
     "random_affine": random_affine,
