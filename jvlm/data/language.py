@@ -84,6 +84,11 @@ def split_text(example, rng, *, key: str, before: str, behind: str) -> dict[str,
     return {before: " ".join(words[:cut]), behind: " ".join(words[cut:])}
 
 
+def join(example, rng, *, key: str, separator: str, out: str) -> dict[str, str]:
+    """Several texts as one: the lines of a poem, its keywords."""
+    return {out: separator.join(example[key])}
+
+
 def fit(ids: Sequence[int], length: int, fill: int) -> np.ndarray:
     """int32[length]: ids, cut or filled up."""
     row = np.full(length, fill, np.int32)

@@ -21,7 +21,7 @@ from jvlm.data.augment import random_augment
 from jvlm.data.auto_augment import auto_augment
 from jvlm.data.conversations import conversation
 from jvlm.data.instructions import instruct
-from jvlm.data.language import language, split_text
+from jvlm.data.language import join, language, split_text
 from jvlm.errors import UserError, did_you_mean
 
 NO_PREPROCESS = (
@@ -245,6 +245,7 @@ TRANSFORMS: dict[str, Callable] = {
     "first": first,
     "identity": identity,
     "instruct": instruct,
+    "join": join,
     "keep": keep,
     "language": language,
     "pad_square": pad_square,
