@@ -7,21 +7,20 @@ makes its own rows only. So the checkpointed state is t, and a run resumes on an
 and worker processes with the same samples in the same rows.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jvlm.data.images import BadRecord
 from jvlm.data.order import example_index, mix, sample_rng
+from jvlm.data.parallel import parallel_map
 from jvlm.data.sources import Source
 from jvlm.data.transforms import Transform
 from jvlm.errors import UserError
@@ -169,25 +168,6 @@ def eval_batches(
     for start in starts:
         batch = collate(list(itertools.islice(examples, len(rows))))
         yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
-
-
-def parallel_map(function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """Results in the items' order, computed by threads up to `ahead` items early.
-
-    Reading, decoding and resizing spend their time outside the interpreter's lock.
-    """
-    waiting: collections.deque = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # Of a reader that stops early, nothing more is computed.
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

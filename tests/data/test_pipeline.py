@@ -138,7 +138,7 @@ def test_tfds_without_tensorflow(data_dir):
 def test_parallel_map_keeps_order_and_stays_close():
     import time
 
-    from jvlm.data.pipeline import parallel_map
+    from jvlm.data.parallel import parallel_map
 
     started = []
 
@@ -154,7 +154,7 @@ def test_parallel_map_keeps_order_and_stays_close():
 
 
 def test_parallel_map_passes_errors_on():
-    from jvlm.data.pipeline import parallel_map
+    from jvlm.data.parallel import parallel_map
 
     results = parallel_map(lambda item: 1 // item, [1, 1, 0, 1], ahead=2)
     assert next(results) == next(results) == 1
