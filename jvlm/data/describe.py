@@ -100,7 +100,8 @@ def _sum_up(label: str, source: Source, index: int) -> _Summary:
                 sizes.append(image.size)
                 formats.append(image.format or "?")
         except BadRecord as error:
-            summary.broken.append(f"{label}: {error}")
+            known = (example[key] for key in ("path", "__key__", "id") if key in example)
+            summary.broken.append(": ".join(map(str, (label, *list(known)[:1], error))))
     for axis, side in enumerate(("width", "height")):
         if sizes:
             summary.numbers["images", "image", side] = [size[axis] for size in sizes]
@@ -159,14 +160,18 @@ def to_lines(facts: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     lines += [facts["description"]] if facts.get("description") else []
     lines += [f"  split {split}: {size:,} examples" for split, size in facts["splits"].items()]
     if "bytes" in facts:
-        files = f" in {facts['files']:,} files" if "files" in facts else ""
+        files = f" in {facts['files']:,} file(s)" if "files" in facts else ""
         lines.append(f"  {_bytes(facts['bytes'])} on disk{files}")
     lines += [f"  {name}: {kind}" for name, kind in facts.get("features", {}).items()]
     lines += [f"  cut short: {file}" for file in facts.get("cut_short", ())]
     if "dropped" in facts:
-        lines.append(f"  dropped when it was imported: {facts['dropped']['count']:,}")
-        reasons = facts["dropped"]["reasons"].items()
-        lines += [f"    {count:,} {reason}" for reason, count in list(reasons)[:10]]
+        dropped = facts["dropped"]
+        lines.append(
+            f"  dropped when it was imported: {dropped['records']:,} records and "
+            f"{dropped['entries']:,} entries of others"
+        )
+        reasons = list(dropped["reasons"].items())[:10]
+        lines += [f"    {count:,} {reason}" for reason, count in reasons]
     lines.append(
         f"{found['examples']:,} of {found['of']:,} examples read (least / median / greatest):"
     )

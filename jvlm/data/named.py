@@ -3,6 +3,7 @@
 """What `jvlm data info` and `preview` are pointed at: a prepared data set, files, or a config."""
 
 import ast
+import collections
 import dataclasses
 import json
 import os
@@ -137,17 +138,23 @@ def _prepared(name: str, split: str | None, data_dir: str | None) -> Named:
         "features": {key: str(feature) for key, feature in info.features.items()},
         "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
     }
-    dropped = folder / "dropped.jsonl"
-    if dropped.exists():
-        reasons: dict[str, int] = {}
-        for line in dropped.read_text(encoding="utf-8").splitlines():
-            reason = str(json.loads(line).get("reason", ""))
-            reasons[reason] = reasons.get(reason, 0) + 1
-        ranked = sorted(reasons.items(), key=lambda item: -item[1])
-        facts["dropped"] = {"count": sum(reasons.values()), "reasons": dict(ranked)}
+    if (folder / "dropped.jsonl").exists():
+        facts["dropped"] = _dropped(folder / "dropped.jsonl")
     splits = [split] if split else [key for key, size in facts["splits"].items() if size]
     section = {"kind": "tfds", "name": name, "data_dir": data_dir}
     return Named("tfds", {key: build_source({**section, "split": key}) for key in splits}, facts)
+
+
+def _dropped(path: Path) -> dict[str, Any]:
+    """What an import left out: records, entries of records that were kept, reasons of both."""
+    reasons: collections.Counter = collections.Counter()
+    entries = 0
+    with open(path, encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            reasons[line["reason"]] += 1
+            entries += "entry" in line
+    total = reasons.total()
+    return {"records": total - entries, "entries": entries, "reasons": dict(reasons.most_common())}
 
 
 def _of_config(name: str) -> Named:

@@ -124,7 +124,8 @@ def cell_of(example: Mapping[str, Any], class_names: Sequence[str] | None = None
     pixels = [images.decode(data) for data in pictures_of(example)]
     boxes = _boxes(example)
     pictures = [Picture(p, () if number else boxes) for number, p in enumerate(pixels)]
-    lines = [line for key in example for line in _lines(key, example, class_names)]
+    keys = sorted(example, key=lambda key: key != "title")
+    lines = [line for key in keys for line in _lines(key, example, class_names)]
     if not lines:
         shown = {k: v for k, v in example.items() if isinstance(v, str | int | float | np.number)}
         if "path" in shown:
@@ -224,10 +225,12 @@ def _join(pictures: Sequence[Image.Image], side: int) -> Image.Image | None:
     if len(pictures) <= 1:
         return pictures[0] if pictures else None
     across = math.ceil(math.sqrt(len(pictures)))
-    step = side // across
-    joined = Image.new("RGB", (side, step * math.ceil(len(pictures) / across)), "#f0f0f0")
-    for number, picture in enumerate(pictures):
-        joined.paste(picture, (number % across * step, number // across * step))
+    rows = [pictures[start : start + across] for start in range(0, len(pictures), across)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    joined = Image.new("RGB", (side, sum(heights)), "white")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            joined.paste(picture, (column * (side // across), sum(heights[:number])))
     return joined
 
 
@@ -243,7 +246,8 @@ def _boxes(example: Mapping[str, Any]) -> list[tuple[Sequence[float], str]]:
         others = {k: v for k, v in group.items() if k not in ("box", "start", "end")}
         others = {"phrase": group["phrase"]} if "phrase" in group else others
         for number, box in enumerate(group["box"]):
-            found.append((box, " ".join(str(values[number]) for values in others.values())))
+            said = " ".join(str(values[number]) for values in others.values())
+            found.append((box, said or chr(65 + number)))  # Boxes to choose from have letters.
     return found
 
 
