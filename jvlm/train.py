@@ -85,7 +85,8 @@ def _train(
 
     #### Data.
     data = config.data.to_dict()
-    source = build_data(data, config.seed)
+    # What a source looks up in its files, it stores: hosts that share them need it once.
+    source = distributed.first_host_first(lambda: build_data(data, config.seed))
     tokenizer = make_tokenizer(config, workdir, source)
     chain = source.compose if isinstance(source, Mixture) else compose
     transform = chain(data.pop("transforms", ()), tokenizer=tokenizer)

@@ -40,7 +40,7 @@ def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
                 for file in files
                 if file.lower().endswith(tuple(suffixes)) and not file.startswith(".")
             )
-        elif glob.has_magic(name):
+        elif glob.has_magic(name) and not os.path.exists(name):
             files = sorted(glob.glob(name, recursive=True))
         else:
             files = [name]  # Whether it is there, its opening tells: a question less to a server.
