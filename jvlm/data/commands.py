@@ -86,7 +86,9 @@ def preview(
                 notes.append(f"{part} {index}: {error}")
     if not cells:
         raise UserError(f"data set {name}: nothing to show: {notes[0]}")
-    chosen, missing = font_for([line for cell in cells for line, _ in cell.lines], font)
+    texts = [text for cell in cells for text, _ in cell.lines]
+    texts += [text for cell in cells for picture in cell.pictures for _, text in picture.boxes]
+    chosen, missing = font_for(texts, font)
     if missing:
         notes.append(f"no font of this machine has {missing}: give one, --font FILE")
     try:
