@@ -74,7 +74,8 @@ class TarSource:
         data = self._reader.read(path, begin, end - begin)
         key, fields, entries = "", {}, {}
         try:
-            for _, name, start, size in members(lambda at, n: data[at : at + n], len(data)):
+            read = lambda at, size: data[at : at + size]
+            for _, name, start, size in members(read, len(data), check=False):
                 sample, extension = split_name(name)
                 if sample is None:
                     continue

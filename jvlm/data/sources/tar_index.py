@@ -16,6 +16,7 @@ from jvlm.data.parallel import parallel_map
 from jvlm.errors import UserError
 
 BLOCK = 512
+_END = bytes(BLOCK)
 _THREADS = 16  # Mounted buckets answer slowly, but many at a time.
 _WINDOW = 4096  # One read finds a header, its pax header and their ends.
 
@@ -101,7 +102,9 @@ def make_index(shard: str) -> Index:
     return np.array(starts if starts else [0], np.uint32), whole
 
 
-def members(read: Callable[[int, int], bytes], length: int) -> Iterator[tuple[int, str, int, int]]:
+def members(
+    read: Callable[[int, int], bytes], length: int, check: bool = True
+) -> Iterator[tuple[int, str, int, int]]:
     """The files of a tar archive, in order.
 
     Reads what tar, Python and WebDataset write: ustar, GNU's long names, pax headers.
@@ -109,6 +112,7 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[tuple[in
     Args:
       read: (offset, size) -> bytes.
       length: of the archive; the contents of its last file may lie beyond.
+      check: the headers' sums; not needed where that was done before.
 
     Yields:
       (where its headers begin, name, where its contents begin, their size); for the end mark
@@ -121,12 +125,15 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[tuple[in
     extra: dict[str, str] = {}  # Of the next file, told by headers of its own.
     while at + BLOCK <= length:
         header = read(at, BLOCK)
-        if not header.strip(b"\0"):
+        if header == _END:
             yield at, "", at, 0
             return
-        name, size, kind = _parse(header, at)
+        if check:
+            _check(header, at)
+        name, size, kind = _parse(header)
         start = at + BLOCK
-        size = int(extra.get("size", size))
+        if extra:
+            name, size = extra.get("path", name), int(extra.get("size", size))
         if kind in b"xL":
             if start + size > length:
                 return
@@ -134,7 +141,7 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[tuple[in
             extra.update(_pax(content) if kind == b"x" else {"path": _text(content)})
         else:
             if kind in b"0\x007":
-                yield begin, extra.get("path", name), start, size
+                yield begin, name, start, size
             if kind in b"123456":  # Links, devices and folders have no contents.
                 size = 0
             extra = extra if kind in b"Kg" else {}
@@ -152,8 +159,8 @@ def split_name(name: str) -> tuple[str | None, str]:
     return f"{folder}{slash}{stem}", extension.lower()
 
 
-def _parse(header: bytes, at: int) -> tuple[str, int, bytes]:
-    """(name, size, kind) of a header block."""
+def _check(header: bytes, at: int) -> None:
+    """ValueError where a header's sum is not the one that it tells."""
     try:
         right = int(header[148:156].strip(b" \0"), 8)
     except ValueError:
@@ -162,13 +169,17 @@ def _parse(header: bytes, at: int) -> tuple[str, int, bytes]:
         if header[:2] == b"\x1f\x8b":
             raise ValueError("is packed, which allows no random access: unpack it with gunzip")
         raise ValueError(f"no tar file, or damaged at byte {at}: fetch it again")
+
+
+def _parse(header: bytes) -> tuple[str, int, bytes]:
+    """(name, size, kind) of a header block."""
     digits = header[124:136]
     if digits[0] & 0x80:
         size = int.from_bytes(digits, "big") & ~(0x80 << 88)
     else:
         size = int(digits.strip(b" \0") or b"0", 8)
     name = _text(header[:100])
-    if header[257:263] == b"ustar\0" and header[345]:
+    if header[345] and header[257:263] == b"ustar\0":
         name = f"{_text(header[345:500])}/{name}"
     return name, size, header[156:157]
 
