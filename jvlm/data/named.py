@@ -13,6 +13,7 @@ from typing import Any
 
 from jvlm import config as config_lib
 from jvlm.data.images import SUFFIXES
+from jvlm.data.parallel import parallel_map
 from jvlm.data.sources import SOURCES, Source, build_source
 from jvlm.data.sources.files import expand_braces
 from jvlm.data.sources.tfds import find_builder
@@ -74,13 +75,9 @@ def open_named(
     if split:
         raise UserError("--split: only prepared data sets have splits")
     source = build_source({"kind": kind, "path": name, **given}, where="--option")
-    files = source.files
-    facts = {
-        "name": name,
-        "splits": {"all": len(source)},
-        "bytes": sum(map(os.path.getsize, files)),
-    }
-    facts["files"] = len(files)
+    sizes = parallel_map(os.path.getsize, source.files, ahead=64, threads=16)
+    facts = {"name": name, "splits": {"all": len(source)}}
+    facts |= {"bytes": sum(sizes), "files": len(source.files)}
     if getattr(source, "cut_short", ()):
         facts["cut_short"] = source.cut_short
     return Named(kind, {"all": source}, facts)

@@ -101,12 +101,15 @@ class Reader:
 
     def _file(self, path: str) -> "_File":
         with self._lock:
-            file = self._open.get(path) or _File(path)
+            if path in self._open:
+                self._open.move_to_end(path)
+                return self._open[path]
+        file = _File(path)  # Which may take long, and others read meanwhile.
+        with self._lock:
             self._open[path] = file
-            self._open.move_to_end(path)
             if len(self._open) > self._keep_open:
                 self._open.popitem(last=False)  # Closed when the last thread has read from it.
-            return file
+        return file
 
     def __getstate__(self):
         return {"keep_open": self._keep_open}
@@ -119,9 +122,9 @@ class _File:
     def __init__(self, path: str):
         self.descriptor = os.open(path, os.O_RDONLY)
 
-    def __del__(self):
+    def __del__(self, close=os.close):  # When Python ends, `os` may be gone before.
         if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 def with_pictures(example: dict[str, Any], key: str | None, root: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def find_builder(name: str, data_dir: str | None = None):
 
     place = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     path, _, version = name.partition(":")
-    candidates = [epath.Path(name).expanduser(), place / path / version]
+    candidates = [place / path / version, epath.Path(name).expanduser()]
     folder = next((found for found in map(_prepared, candidates) if found), None)
     if folder is None and (place / path).is_dir() and not version:
         configs = {child.name: _prepared(child) for child in (place / path).iterdir()}
