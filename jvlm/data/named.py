@@ -65,15 +65,17 @@ def open_named(
       UserError: nothing of that name, or an option that its kind does not have.
     """
     kind = kind or guess_kind(name, data_dir)
+    if kind not in (*SOURCES, "config"):
+        raise UserError(f"--kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
+    if split and kind != "tfds":
+        raise UserError("--split: only prepared data sets have splits")
+    if options and kind in ("tfds", "config"):
+        raise UserError("--option: only files and folders have options")
     if kind == "config":
         return _of_config(name)
-    if kind not in SOURCES:
-        raise UserError(f"--kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
-    given = dict(map(_option, options))
     if kind == "tfds":
         return _prepared(name, split, data_dir)
-    if split:
-        raise UserError("--split: only prepared data sets have splits")
+    given = dict(map(_option, options))
     source = build_source({"kind": kind, "path": name, **given}, where="--option")
     sizes = parallel_map(os.path.getsize, source.files, ahead=64, threads=16)
     facts = {"name": name, "splits": {"all": len(source)}}

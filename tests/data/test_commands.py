@@ -139,6 +139,7 @@ def test_boxes_outside_are_counted():
         (["info", "none.jsonl", "--option", "image_rot=x"], "Did you mean 'image_root'"),
         (["info", "none.jsonl", "--option", "x"], "give KEY=VALUE"),
         (["info", "none.jsonl", "--split", "train"], "only prepared data sets have splits"),
+        (["info", "digit_scenes/tiny", "--option", "x=1"], "only files and folders have options"),
         (["info", "digit_scenes/tiny", "--sample", "0"], "at least 1"),
         (["info", "digit_scenes/tiny", "--split", "tset"], "splits: test"),
         (["preview", "digit_scenes/tiny", "--count", "0"], "at least 1"),
