@@ -42,7 +42,7 @@ def survey(parts: Mapping[str, Source], sample: int | None) -> dict[str, Any]:
     count = total if sample is None else min(sample, total)
     sources = list(parts.items())
 
-    def read(place: int) -> dict[str, Any]:
+    def read(place: int) -> _Summary:
         index = place * total // count
         number = int(np.searchsorted(firsts, index, "right")) - 1
         name, source = sources[number]
