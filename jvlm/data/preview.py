@@ -126,6 +126,7 @@ def cell_of(example: Mapping[str, Any], class_names: Sequence[str] | None = None
     pictures = [Picture(p, () if number else boxes) for number, p in enumerate(pixels)]
     keys = sorted(example, key=lambda key: key != "title")
     lines = [line for key in keys for line in _lines(key, example, class_names)]
+    lines.sort(key=lambda line: line[1] == _QUIET)
     if not lines:
         shown = {k: v for k, v in example.items() if isinstance(v, str | int | float | np.number)}
         if "path" in shown:
