@@ -30,7 +30,7 @@ def add(verb) -> None:
 
     preview = action("preview", run_preview, "Draw some of a data set on a sheet.")
     _add_name(preview)
-    preview.add_argument("--count", type=int, default=24, help="examples of each split (24)")
+    preview.add_argument("--count", type=int, default=12, help="examples of each split (12)")
     preview.add_argument("--font", metavar="FILE", help="default: one here that has the letters")
     preview.add_argument("--out", default="preview.png", help="PNG of the preview")
 
