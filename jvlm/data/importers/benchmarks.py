@@ -3,6 +3,7 @@
 """Suites that large models are judged by: POPE, MME, MMBench, SEED-Bench."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,15 +113,15 @@ def _mmbench_question(entry: Entry, split: str, images: dict[str, Blob]) -> Iter
     image = image if isinstance(image, Blob) else images.get(image or index)
     if image is None or not index.isdecimal():
         raise BadEntry("no picture" if image is None else f"index {index!r}")
-    texts = [entry.text(letter, "") for letter in "ABCD"]
-    options = [text for text in texts if text and text.lower() != "nan"]
+    texts = (entry.text(letter, "") for letter in "ABCD")
+    options = list(itertools.takewhile(lambda text: text not in ("", "nan"), texts))
     answer, hint = entry.fields.get("answer"), entry.text("hint", "")
     label = None if answer in (None, "nan") else _LETTERS.get(answer, answer)
     yield question(
         entry,
         split,
         image,
-        context="" if hint.lower() == "nan" else hint,
+        context="" if hint == "nan" else hint,
         category=entry.text("category", ""),
         question_id=index,
         image_id=str(int(index) % _MMBENCH_ROUND),

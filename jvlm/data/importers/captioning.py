@@ -65,7 +65,7 @@ def _coco_image(entry: Entry, files: Files, split: str, captions: dict) -> Itera
         "url": entry.text("coco_url", ""),
         "category": entry.text("domain", ""),
     }
-    yield Record(split, image_id, values, (files.image(f"{folder}/{name}", name),))
+    yield Record(split, image_id, values, (files.image(os.path.join(folder, name)),))
 
 
 def flickr30k(files: Files) -> Iterator[Record | Dropped]:
@@ -119,8 +119,9 @@ def textcaps(files: Files) -> Iterator[Record | Dropped]:
 def albef_refcoco(files: Files) -> Iterator[Record | Dropped]:
     """ALBEF's refcoco+_{train,val,test}.json: [{image, text, ref_id}].
 
-    Source: dataset/grounding_dataset.py. Pairs of picture and expression, without boxes: ALBEF learns grounding from pairs alone, and
-    takes the boxes that it is judged by from the refer files: kind refcoco.
+    Source: dataset/grounding_dataset.py. Pairs of picture and expression, without boxes: ALBEF
+    learns grounding from pairs alone, and takes the boxes that it is judged by from the refer
+    files: kind refcoco.
     """
     for split, path in by_split(files.need("refcoco+_*.json")).items():
         yield from convert(rows(path), _albef_pair, files, split)

@@ -15,12 +15,10 @@ from jvlm.data.importers.annotations import (
     convert,
     corners,
     rows,
-    rows_of,
 )
-from jvlm.data.importers.files import Files, read_json, split_of
+from jvlm.data.importers.files import Files
 from jvlm.data.importers.questions import question
 from jvlm.data.importers.records import Blob, Dropped, Kind, Record
-from jvlm.data.importers.tables import read_tsv
 
 
 def choose(choices: list[str], label: Any, known: bool = True) -> dict:
@@ -179,7 +177,8 @@ def _visual7w_image(entry: Entry, files: Files, boxes: dict | None) -> Iterator[
 def _visual7w_question(
     entry: Entry, split: str, image: Blob, image_id: str, boxes: dict | None
 ) -> Iterator[Record]:
-    options = [entry.fields.get("answer"), *entry.fields.get("multiple_choices", ())]
+    options = [entry.fields.get("answer")]
+    options += [option for _, option in entry.items("multiple_choices")]
     places = {}
     if boxes is not None:
         found = [Entry(entry.name, boxes.get(option, {})) for option in options]

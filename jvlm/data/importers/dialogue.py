@@ -74,7 +74,10 @@ def _at(texts: list, place: Any, what: str) -> str:
 
 
 ROLES = {
-    **{"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"},
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
     "system": "system",
 }
 

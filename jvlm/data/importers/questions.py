@@ -10,12 +10,10 @@ from pathlib import Path
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    Named,
     by_split,
     coco_names,
     companion,
     convert,
-    list_or_lines,
     rows,
     visual_genome_image,
 )
@@ -131,8 +129,9 @@ GQA_SPLITS = {
 def gqa(files: Files, subset: str) -> Iterator[Record | Dropped]:
     """GQA 1.2 (cs.stanford.edu/people/dorarad/gqa).
 
-    {question id: {question, imageId, answer, types: {structural, semantic, detailed}}}. The category is 'structural/semantic', the two types that the official evaluation breaks its
-    figures down by ('query/attr'). Test and challenge have neither answers nor types.
+    {question id: {question, imageId, answer, types: {structural, semantic, detailed}}}. The
+    category is 'structural/semantic', by which the official evaluation breaks its figures down
+    ('query/attr'). Test and challenge have neither answers nor types.
 
     Args:
       subset: 'balanced' or 'all'; of the latter, the many files of train are one split.
@@ -214,8 +213,9 @@ def _vg_question(entry: Entry, image: Blob, image_id: str) -> Iterator[Record]:
 def albef_vqa(files: Files) -> Iterator[Record | Dropped]:
     """ALBEF's and BLIP's lists (data/vqa_dataset.py).
 
-    [{image, question, question_id, answer (a text or a list), dataset}]. The category is the dataset, 'vqa' or 'vg', by which the papers weight answers. The splits are
-    train, validation and test of VQA, and 'vg'.
+    [{image, question, question_id, answer (a text or a list), dataset}]. The category is the
+    dataset, 'vqa' or 'vg', by which the papers weight answers. The splits are train, validation
+    and test of VQA, and 'vg'.
     """
     paths = files.need("vqa_train.json", "vqa_val.json", "vqa_test.json", "vg_qa.json")
     for split, path in by_split(paths, _albef_split).items():

@@ -43,8 +43,9 @@ def _video_question(entry: Entry, files: Files, split: str, prefix: str) -> Iter
 def ivqa(files: Files) -> Iterator[Record | Dropped]:
     """iVQA's train.csv, val.csv, test.csv (antoyang/just-ask).
 
-    Columns video_id, question, answer1 .. answer5. The videos are the clips from start to end, called by video_id. Accuracy is min(1, n / 2) for
-    an answer that n of the five gave, so all five are kept.
+    Columns video_id, question, answer1 .. answer5. The videos are the clips from start to end,
+    called by video_id. Accuracy is min(1, n / 2) for an answer that n of the five gave, so all
+    five are kept.
     """
     for split, path in by_split(files.need("train.csv", "val.csv", "test.csv")).items():
         yield from convert(read_csv(path), _ivqa_question, files, split)
