@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What readers of annotation formats share: checked fields, splits, joins, names of pictures."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,17 @@ Named = tuple[str, Any]
 
 
 class BadEntry(ValueError):
-    """An annotation is not as its format has it; the message says how, in a few words."""
+    """An annotation is not as its format has it; the message says how, in a few words.
+
+    Equal mistakes have equal messages, without the value: reports count them.
+    """
 
 
 class Entry:
     """An annotation, a JSON object, whose fields are checked as they are read.
 
-    Every method raises BadEntry for a field that is of another kind, or that is missing or null and
-    has no default.
+    Every method raises BadEntry for a field that is of another kind, or that is missing, null or
+    empty and has no default.
 
     Attributes:
       name: names it in reports.
@@ -39,16 +41,13 @@ class Entry:
     def _get(self, key: str, default: Any) -> Any:
         value = self.fields.get(key)
         value = default if value is None else value
-        if value is None:
+        if value is None or (value in ("", []) and default is None):
             raise BadEntry(f"no {key}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A text, or a number as one; an empty one is as good as missing."""
-        value = self._get(key, default)
-        if value == "" and default is None:
-            raise BadEntry(f"no {key}")
-        return _text(value, key)
+        """A text, or a number as one."""
+        return _text(self._get(key, default), key)
 
     def texts(self, key: str, default: list[str] | None = None) -> list[str]:
         """A list of texts; a text alone is a list of one."""
@@ -58,14 +57,13 @@ class Entry:
     def number(self, key: str) -> int:
         """A whole number."""
         value = self._get(key, None)
-        if not isinstance(value, int):
+        if type(value) is not int:
             raise BadEntry(f"{key} is not a number")
         return value
 
     def numbers(self, *keys: str) -> list[float]:
-        """The numbers under several keys, or those of a list under one."""
-        values = [self._get(key, None) for key in keys]
-        return numbers(values[0] if len(keys) == 1 else values, " ".join(keys))
+        """The numbers under several keys."""
+        return numbers([self._get(key, None) for key in keys], ", ".join(keys))
 
     def entries(self, key: str, default: list | None = None) -> list["Entry"]:
         """A list of objects, named by this one's name and their place."""
@@ -76,7 +74,7 @@ class Entry:
         value = self._get(key, default)
         if not isinstance(value, list):
             raise BadEntry(f"{key} is not a list")
-        return [(f"{self.name}:{index}", item) for index, item in enumerate(value)]
+        return [(f"{self.name}:{place}", item) for place, item in enumerate(value)]
 
 
 def _text(value: Any, key: str) -> str:
@@ -86,39 +84,28 @@ def _text(value: Any, key: str) -> str:
 
 
 def numbers(values: Any, what: str, count: int | None = None) -> list[float]:
-    """A list of `count` finite numbers.
+    """Numbers as of pixels, `count` of them if that is given.
 
     Raises:
-      BadEntry: it is none; says `what`.
+      BadEntry: something else; says `what`.
     """
-    if (
-        not isinstance(values, list | tuple)
-        or count not in (None, len(values))
-        or not all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    ):
-        raise BadEntry(f"{what} is not {count or ''} numbers".replace("  ", " "))
+    is_list = isinstance(values, list) and count in (None, len(values))
+    if not is_list or not all(isinstance(v, int | float) and abs(v) < _MAX_PIXEL for v in values):
+        raise BadEntry(f"{what}: not {count} numbers" if count else f"{what}: not numbers")
     return [float(value) for value in values]
+
+
+_MAX_PIXEL = 1e9  # Neither infinite nor NaN, too.
 
 
 def corners(values: Any) -> list[float]:
     """A box x, y, width, height (COCO, Visual Genome) as x0, y0, x1, y1, the last two exclusive.
 
     Raises:
-      BadEntry: not four numbers, or no area.
+      BadEntry: not four numbers.
     """
     x, y, width, height = numbers(values, "box", 4)
-    return area([x, y, x + width, y + height])
-
-
-def area(box: list[float]) -> list[float]:
-    """The box x0, y0, x1, y1, if it has an area.
-
-    Raises:
-      BadEntry: it has none.
-    """
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise BadEntry("box of zero size")
-    return box
+    return [x, y, x + width, y + height]
 
 
 def convert(
@@ -165,8 +152,18 @@ def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]
     if isinstance(found, dict):
         return iter(found.items())
     if isinstance(found, list):
-        return ((f"{path.name}:{index}", value) for index, value in enumerate(found))
+        name = path.name if key is None else f"{path.name}:{key}"
+        return ((f"{name}:{place}", value) for place, value in enumerate(found))
     raise UserError(f"{path}: no list of annotations" + (f" under {key!r}" if key else ""))
+
+
+def index(annotations: Iterable[Named], key: str) -> dict[str, Mapping]:
+    """The objects among annotations by a field, a text or a number as one; for joins."""
+    return {
+        str(fields[key]): fields
+        for _, fields in annotations
+        if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int)
+    }
 
 
 def list_or_lines(path: Path) -> Iterator[Named | Dropped]:

@@ -40,7 +40,7 @@ def pope(files: Files) -> Iterator[Record | Dropped]:
 def _pope_question(entry: Entry, files: Files, category: str) -> Iterator[Record]:
     label = entry.text("label").lower()
     if label not in ("yes", "no"):
-        raise BadEntry(f"label {label!r}")
+        raise BadEntry("label is not yes or no")
     image, question_id = entry.text("image"), entry.text("question_id")
     values = {
         "question": entry.text("text"),
@@ -77,7 +77,7 @@ def _mme_line(name: str, line: str) -> Named | Dropped | None:
     asked, _, answer = line.strip().partition("\t")
     if answer.strip().lower() in ("yes", "no"):
         return name, {"question": asked, "answer": answer.strip().lower(), "question_id": name}
-    return Dropped(name, "no answer Yes or No") if asked else None
+    return Dropped(name, "answer is not yes or no") if asked else None
 
 
 def mmbench(files: Files) -> Iterator[Record | Dropped]:
@@ -112,7 +112,7 @@ def _mmbench_question(entry: Entry, split: str, images: dict[str, Blob]) -> Iter
     index, image = entry.text("index"), entry.fields.get("image")
     image = image if isinstance(image, Blob) else images.get(image or index)
     if image is None or not index.isdecimal():
-        raise BadEntry("no picture" if image is None else f"index {index!r}")
+        raise BadEntry("no picture" if image is None else "index is not a number")
     texts = (entry.text(letter, "") for letter in "ABCD")
     options = list(itertools.takewhile(lambda text: text not in ("", "nan"), texts))
     answer, hint = entry.fields.get("answer"), entry.text("hint", "")
@@ -154,7 +154,9 @@ def seed(files: Files, pictures: str) -> Iterator[Record | Dropped]:
             for name, row in rows_of(path, content, "questions")
             if not isinstance(row, dict) or row.get("data_type") in SEED_TYPES[pictures]
         )
-        names = {str(number): name for name, number in content.get("question_type", {}).items()}
+        types = content.get("question_type")
+        types = types if isinstance(types, dict) else {}
+        names = {str(number): name for name, number in types.items()}
         yield from convert(asked, _seed_question, files, names)
 
 

@@ -29,7 +29,7 @@ def karpathy(files: Files, name: str) -> Iterator[Record | Dropped]:
 def _karpathy_image(entry: Entry, files: Files) -> Iterator[Record]:
     split, file = entry.text("split"), entry.text("filename")
     if split not in KARPATHY_SPLITS:
-        raise BadEntry(f"split {split!r}")
+        raise BadEntry("unknown split")
     image_id = entry.text("cocoid", "") or file.removesuffix(".jpg")
     captions = [sentence.text("raw") for sentence in entry.entries("sentences")]
     image = files.image(os.path.join(entry.text("filepath", ""), file))
@@ -47,15 +47,18 @@ def coco_captions(files: Files, *patterns: str) -> Iterator[Record | Dropped]:
         content = read_json(path)
         images = rows_of(path, content, "images")
         captions = defaultdict(list)
-        for note in content.get("annotations", ()):
-            if isinstance(note, dict) and isinstance(note.get("caption"), str):
-                captions[note.get("image_id")].append(note["caption"])
+        for name, note in rows_of(path, content, "annotations") if "annotations" in content else ():
+            try:
+                entry = Entry(name, note)
+                captions[entry.text("image_id")].append(entry.text("caption"))
+            except BadEntry as error:
+                yield Dropped(name, str(error))
         yield from convert(images, _coco_image, files, split, captions)
 
 
 def _coco_image(entry: Entry, files: Files, split: str, captions: dict) -> Iterator[Record]:
     image_id, name = entry.text("id"), entry.text("file_name")
-    texts = captions.get(entry.fields["id"], [])
+    texts = captions.get(image_id, [])
     if captions and not texts:
         raise BadEntry("no caption")
     folder = Path(entry.text("coco_url", "")).parent.name  # http://.../val2014/COCO_val2014_...jpg
@@ -77,7 +80,7 @@ def flickr30k(files: Files) -> Iterator[Record | Dropped]:
     splits = flickr30k_splits(files)
     for path in files.need("results*.token"):
         captions: dict[str, list[str]] = defaultdict(list)
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
             name, _, caption = line.partition("\t")
             name, mark, _ = name.partition("#")
             if mark and caption.strip():

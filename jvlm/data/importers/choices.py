@@ -14,6 +14,7 @@ from jvlm.data.importers.annotations import (
     coco_names,
     convert,
     corners,
+    index,
     rows,
 )
 from jvlm.data.importers.files import Files
@@ -34,8 +35,8 @@ def choose(choices: list[str], label: Any, known: bool = True) -> dict:
     """
     if label is None and not known and choices:
         return {"choices": choices, "label": -1}
-    if not isinstance(label, int) or not 0 <= label < len(choices):
-        raise BadEntry(f"answer {label!r} of {len(choices)} choices")
+    if type(label) is not int or not 0 <= label < len(choices):
+        raise BadEntry("answer is not one of the choices")
     return {"choices": choices, "label": label, "answers": [choices[label]]}
 
 
@@ -70,7 +71,7 @@ def _split(entry: Entry) -> str:
     """`split` of an entry, in this library's names."""
     split = entry.text("split")
     if split not in _SPLITS:
-        raise BadEntry(f"split {split!r}")
+        raise BadEntry("unknown split")
     return _SPLITS[split]
 
 
@@ -164,7 +165,7 @@ def visual7w_pointing(files: Files) -> Iterator[Record | Dropped]:
     {images: ..., boxes: [{box_id, name, x, y, width, height}]}; the choices are the boxes' names.
     """
     for path in files.need("dataset_v7w_pointing.json", "dataset.json"):
-        boxes = {row.get("box_id"): row for _, row in rows(path, "boxes") if isinstance(row, dict)}
+        boxes = index(rows(path, "boxes"), "box_id")
         yield from convert(rows(path, "images"), _visual7w_image, files, boxes)
 
 
@@ -181,7 +182,7 @@ def _visual7w_question(
     options += [option for _, option in entry.items("multiple_choices")]
     places = {}
     if boxes is not None:
-        found = [Entry(entry.name, boxes.get(option, {})) for option in options]
+        found = [Entry(entry.name, boxes.get(str(option), {})) for option in options]
         options = [box.text("name") for box in found]
         rectangles = [corners(box.numbers("x", "y", "width", "height")) for box in found]
         places = {"boxes": [{"box": rectangle} for rectangle in rectangles]}

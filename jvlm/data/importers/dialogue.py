@@ -33,10 +33,13 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     for split, path in by_split(files.need("visdial_1.0_*.json")).items():
         content = read_json(path)
         data = content.get("data") if isinstance(content, dict) else None
-        if not isinstance(data, dict) or not {"questions", "answers", "dialogs"} <= data.keys():
-            raise UserError(f"{path}: no questions, answers and dialogs under 'data'")
+        texts = (
+            [data.get(key) for key in ("questions", "answers")] if isinstance(data, dict) else []
+        )
+        if not texts or not all(isinstance(found, list) for found in texts):
+            raise UserError(f"{path}: no lists of questions and answers under 'data'")
         dialogues = rows_of(path, data, "dialogs")
-        yield from convert(dialogues, _dialogue, files, split, data["questions"], data["answers"])
+        yield from convert(dialogues, _dialogue, files, split, *texts)
 
 
 def _dialogue(
@@ -50,7 +53,8 @@ def _dialogue(
     context = [entry.text("caption")]
     for number, turn in enumerate(entry.entries("dialog"), 1):
         asked = _at(questions, turn.number("question"), "question")
-        options = [_at(answers, place, "answer") for place in turn.fields.get("answer_options", ())]
+        options = turn.items("answer_options", [])
+        options = [_at(answers, place, "answer") for _, place in options]
         said = turn.fields.get("answer")
         said = said if said is None else _at(answers, said, "answer")
         values = {
@@ -69,7 +73,9 @@ def _dialogue(
 
 def _at(texts: list, place: Any, what: str) -> str:
     if not isinstance(place, int) or not 0 <= place < len(texts):
-        raise BadEntry(f"{what} {place!r} of {len(texts)}")
+        raise BadEntry(f"{what} is not one of the list")
+    if not isinstance(texts[place], str):
+        raise BadEntry(f"{what} is not text")
     return texts[place]
 
 
@@ -99,7 +105,7 @@ def _conversation(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     for turn in entry.entries("conversations"):
         role, text = turn.text("from"), turn.text("value")
         if role not in ROLES:
-            raise BadEntry(f"turn from {role!r}")
+            raise BadEntry("turn from an unknown role")
         turns.append({"role": ROLES[role], "text": text})
     if turns and turns[0]["role"] == "assistant":
         turns = turns[1:]
@@ -107,7 +113,7 @@ def _conversation(entry: Entry, files: Files, split: str) -> Iterator[Record]:
         raise BadEntry("no turn from gpt")
     slots = sum(turn["text"].count("<image>") for turn in turns)
     if slots != len(images):
-        raise BadEntry(f"{slots} '<image>' for {len(images)} pictures")
+        raise BadEntry("not one '<image>' per picture")
     name = entry.text("id", entry.name)
     yield Record(split, name, {"turns": turns}, tuple(files.image(image) for image in images))
 

@@ -13,11 +13,11 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    area,
     coco_names,
     companion,
     convert,
     corners,
+    index,
     list_or_lines,
     numbers,
     rows,
@@ -30,6 +30,9 @@ from jvlm.errors import UserError
 
 REFER = ("unc", "umd", "google", "berkeley")
 """Divisions of a refer data set, the usual one first: unc of RefCOCO and RefCOCO+, umd of g."""
+
+
+REFER_SPLITS = {name: name for name in ("train", "test", "testA", "testB")} | {"val": "validation"}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -55,32 +58,33 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
     try:
         with open(path, "rb") as file:
             refs = _PlainUnpickler(file, encoding="utf-8").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a refer pickle: {error}") from None
+    except Exception as error:  # Whatever a damaged pickle makes of itself.
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: cannot be read as a refer pickle: {reason}") from None
     if not isinstance(refs, list):
         raise UserError(f"{path}: no list of references")
-    boxes = {
-        row.get("id"): row.get("bbox")
-        for _, row in rows(companion(files, path, "instances.json"), "annotations")
-        if isinstance(row, dict)
-    }
+    boxes = index(rows(companion(files, path, "instances.json"), "annotations"), "id")
     named = ((f"{path.name}:{index}", ref) for index, ref in enumerate(refs))
     yield from convert(named, _reference, files, boxes)
 
 
 def _reference(entry: Entry, files: Files, boxes: dict) -> Iterator[Record]:
     split, image_id = entry.text("split"), entry.number("image_id")
-    box = boxes.get(entry.number("ann_id"))
-    if box is None:
+    found = boxes.get(entry.text("ann_id"))
+    if found is None:
         raise BadEntry("no box")
+    if split not in REFER_SPLITS:
+        raise BadEntry("unknown split")
     values = {
         "expressions": [sentence.text("sent") for sentence in entry.entries("sentences")],
-        "box": corners(box),
+        "box": corners(found.get("bbox")),
         "image_id": str(image_id),
     }
-    split = {"val": "validation"}.get(split, split)
     yield Record(
-        split, entry.text("ref_id"), values, (files.image(*coco_names(image_id, "train2014")),)
+        REFER_SPLITS[split],
+        entry.text("ref_id"),
+        values,
+        (files.image(*coco_names(image_id, "train2014")),),
     )
 
 
@@ -101,14 +105,11 @@ def flickr30k_entities(files: Files) -> Iterator[Record | Dropped]:
     notes = {path.stem: path for path in files.need("Annotations/*.xml", "*/Annotations/*.xml")}
     for path in files.need("Sentences/*.txt", "*/Sentences/*.txt"):
         image_id = path.stem
-        try:
-            boxes = _entity_boxes(notes[image_id]) if image_id in notes else None
-        except BadEntry as error:
-            yield Dropped(image_id, str(error))
-            continue
-        if boxes is None:
+        if image_id not in notes:
             yield Dropped(image_id, "no annotation")
             continue
+        boxes, bad = _entity_boxes(notes[image_id])
+        yield from (Dropped(f"{image_id}.xml", reason) for reason in bad)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(filter(str.strip, lines)):
             caption, regions = _entity_regions(line.strip(), boxes)
@@ -121,20 +122,26 @@ def flickr30k_entities(files: Files) -> Iterator[Record | Dropped]:
             yield Record(splits.get(image_id, "train"), name, values, (image,))
 
 
-def _entity_boxes(path: Path) -> dict[str, list[list[float]]]:
-    """Object number -> its boxes."""
+def _entity_boxes(path: Path) -> tuple[dict[str, list[list[float]]], list[str]]:
+    """Object number -> its boxes, and what is wrong with others."""
     boxes: dict[str, list[list[float]]] = defaultdict(list)
+    bad: list[str] = []
     try:
-        for item in ElementTree.parse(path).getroot().iter("object"):
-            box = item.find("bndbox")
-            if box is not None:
-                x0, y0, x1, y1 = (float(box.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax"))
-                for name in item.iter("name"):
-                    # A few boxes begin at pixel 0, outside the picture.
-                    boxes[name.text or ""].append(area([max(x0 - 1, 0), max(y0 - 1, 0), x1, y1]))
-    except (ElementTree.ParseError, TypeError) as error:
-        raise BadEntry(f"annotation cannot be read: {error}") from None
-    return boxes
+        found = ElementTree.parse(path).getroot().iter("object")
+    except ElementTree.ParseError:
+        return boxes, ["not XML"]
+    for item in found:
+        box = item.find("bndbox")
+        if box is None:  # A scene, or nothing that can be seen.
+            continue
+        try:
+            sides = [float(box.findtext(side, "")) for side in ("xmin", "ymin", "xmax", "ymax")]
+            x0, y0, x1, y1 = numbers(sides, "box")
+            for name in item.iter("name"):
+                boxes[name.text or ""].append([x0 - 1, y0 - 1, x1, y1])
+        except ValueError:
+            bad.append("box: not 4 numbers")
+    return boxes, bad
 
 
 def _entity_regions(line: str, boxes: dict[str, list]) -> tuple[str, list[dict]]:
@@ -168,8 +175,8 @@ def _grit_caption(entry: Entry, files: Files) -> Iterator[Record]:
     for _, chunk in entry.items("noun_chunks"):
         start, end, x0, y0, x1, y1, *_ = numbers(chunk, "noun_chunks", 7)
         if not 0 <= start < end <= len(caption):
-            raise BadEntry(f"span {start:.0f} to {end:.0f} of {len(caption)} characters")
-        box = area([x0 * width, y0 * height, x1 * width, y1 * height])
+            raise BadEntry("span outside the caption")
+        box = [x0 * width, y0 * height, x1 * width, y1 * height]
         place = {"start": int(start), "end": int(end), "box": box}
         regions.append({"phrase": caption[int(start) : int(end)], **place})
     if not regions:

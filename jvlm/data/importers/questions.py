@@ -14,6 +14,7 @@ from jvlm.data.importers.annotations import (
     coco_names,
     companion,
     convert,
+    index,
     rows,
     visual_genome_image,
 )
@@ -36,11 +37,7 @@ def vqa(files: Files, prefix: str, category: str) -> Iterator[Record | Dropped]:
         notes = None
         if not split.startswith("test"):
             found = companion(files, path, f"{prefix}mscoco_{subset}_annotations.json")
-            notes = {
-                note.get("question_id"): note
-                for _, note in rows(found, "annotations")
-                if isinstance(note, dict)
-            }
+            notes = index(rows(found, "annotations"), "question_id")
         subset = subset.replace("-dev", "")  # The pictures of test-dev are a part of test's.
         yield from convert(
             rows(path, "questions"), _vqa_question, files, split, subset, notes, category
@@ -53,9 +50,10 @@ def _vqa_question(
     image_id = entry.number("image_id")
     values = {"image_id": str(image_id)}
     if notes is not None:
-        note = Entry(entry.name, notes.get(entry.fields.get("question_id"), {}))
-        if not note.fields:
+        fields = notes.get(entry.text("question_id"))
+        if fields is None:
             raise BadEntry("no annotation")
+        note = Entry(entry.name, fields)
         values["answers"] = [answer.text("answer") for answer in note.entries("answers")]
         values["category"] = note.text(category, "")
     yield question(entry, split, files.image(*coco_names(image_id, subset)), **values)
@@ -98,18 +96,14 @@ def textvqa(files: Files) -> Iterator[Record | Dropped]:
     """
     for split, path in by_split(files.need("TextVQA_0.5.1_*.json")).items():
         name = path.name.replace("TextVQA_0.5.1", "TextVQA_Rosetta_OCR_v0.2")
-        words = {
-            row.get("image_id"): row.get("ocr_tokens")
-            for found in files.find(name)
-            for _, row in rows(found, "data")
-            if isinstance(row, dict)
-        }
+        found = files.find(name)
+        words = index(rows(found[0], "data"), "image_id") if found else {}
         yield from convert(rows(path, "data"), _textvqa_question, files, split, words)
 
 
 def _textvqa_question(entry: Entry, files: Files, split: str, words: dict) -> Iterator[Record]:
     image_id = entry.text("image_id")
-    ocr = Entry(entry.name, {"ocr_tokens": words.get(image_id)}).texts("ocr_tokens", [])
+    ocr = Entry(entry.name, words.get(image_id, {})).texts("ocr_tokens", [])
     yield question(
         entry,
         split,
@@ -172,10 +166,10 @@ def ocrvqa(files: Files) -> Iterator[Record | Dropped]:
 def _ocrvqa_book(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
     split = OCRVQA_SPLITS.get(entry.text("split"))
     if split is None:
-        raise BadEntry(f"split {entry.text('split')}")
+        raise BadEntry("unknown split")
     questions, answers = entry.items("questions"), entry.items("answers")
     if len(questions) != len(answers):
-        raise BadEntry(f"{len(questions)} questions, {len(answers)} answers")
+        raise BadEntry("not one answer per question")
     # The official download names a picture by the book and the ending of its address.
     ending = Path(entry.text("imageURL", "")).suffix or ".jpg"
     image = files.image(f"images/{entry.name}{ending}", f"images/{entry.name}.jpg")

@@ -20,7 +20,7 @@ def _label(entry: Entry, key: str, names: tuple[str, ...]) -> int:
     if isinstance(value, int) and 0 <= value < len(names):
         return int(value)
     if value not in names:
-        raise BadEntry(f"{key} {value!r}")
+        raise BadEntry(f"unknown {key}")
     return names.index(value)
 
 
@@ -57,7 +57,7 @@ def albef_nlvr(files: Files) -> Iterator[Record | Dropped]:
 def _albef_nlvr_pair(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     names = entry.texts("images")
     if len(names) != 2:
-        raise BadEntry(f"{len(names)} images")
+        raise BadEntry("not two images")
     values = {"text": entry.text("sentence"), "label": _label(entry, "label", TRUTH)}
     yield Record(split, entry.name, values, tuple(files.image(name) for name in names))
 

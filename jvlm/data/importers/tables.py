@@ -48,7 +48,7 @@ def read_tsv(path: Path, pictures: str) -> Iterator[Named | Dropped]:
                     continue
                 name = f"{path.name}:{number}"
                 if len(row) != len(header):
-                    yield Dropped(name, f"{len(row)} of {len(header)} columns")
+                    yield Dropped(name, "another number of columns")
                     continue
                 yield (
                     name,

@@ -67,8 +67,7 @@ def check_value(kind, value, labels):
     elif kind == "texts":
         assert all(type(text) is str for text in value)
     elif kind == "box":
-        x0, y0, x1, y1 = value
-        assert x0 < x1 and y0 < y1
+        assert len(value) == 4 and all(type(number) is float for number in value)
     elif kind == "label":
         assert type(value) is int and -1 <= value < len(labels)
     else:

@@ -27,7 +27,10 @@ def test_coco_karpathy(read):
         ("train", "8", {"captions": captions, "image_id": "8"}, [name(8)]),
         ("validation", "9", {"captions": captions, "image_id": "9"}, [name(9)]),
     ]
-    assert dropped == [("dataset_coco.json:3", "split 'rest'"), ("dataset_coco.json:4", "no raw")]
+    assert dropped == [
+        ("dataset_coco.json:images:3", "unknown split"),
+        ("dataset_coco.json:images:4", "no raw"),
+    ]
 
 
 def test_flickr30k_karpathy(read):
@@ -64,8 +67,9 @@ def test_coco_captions(read):
     ]
     assert records[0][3] == ["val2014/COCO_val2014_000000000005.jpg"]
     assert dropped == [
-        ("captions_val2014.json:1", "no caption"),
-        ("captions_val2014.json:2", "not an object"),
+        ("captions_val2014.json:annotations:2", "no caption"),
+        ("captions_val2014.json:images:1", "no caption"),
+        ("captions_val2014.json:images:2", "not an object"),
     ]
 
 
@@ -110,7 +114,7 @@ def test_textcaps(read):
         ("train", "aa", ["A sign reads STOP.", "Stop sign."]),
     ]
     assert records[1][3] == ["train_images/aa.jpg"]
-    assert dropped == [("TextCaps_0.1_train.json:2", "no caption_str")]
+    assert dropped == [("TextCaps_0.1_train.json:data:2", "no caption_str")]
 
 
 def test_albef_refcoco(read):

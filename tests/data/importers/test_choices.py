@@ -27,7 +27,7 @@ def test_aokvqa(read):
     assert values["answers"] == ["dock", "pier", "dock"]
     assert values["explanations"] == ["He stands on planks."]
     assert dropped == [
-        ("aokvqa_v1p0_val.json:1", "answer 2 of 2 choices"),
+        ("aokvqa_v1p0_val.json:1", "answer is not one of the choices"),
         ("aokvqa_v1p0_val.json:2", "no choices"),
     ]
 
@@ -55,7 +55,7 @@ def test_scienceqa(read):
     assert values["context"] == "Look at the picture." and values["explanations"] == ["Heat flows."]
     assert (values["label"], values["answers"]) == (0, ["the ice"])
     assert values["category"] == "natural science"
-    assert dropped == [("6", "split 'minival'")]
+    assert dropped == [("6", "unknown split")]
 
 
 def test_a_picture_of_another_problem_is_not_taken(read):
@@ -108,16 +108,18 @@ def test_visual7w(read):
     assert (values["answers"], values["category"]) == (["A clock."], "what")
     assert dropped == []
     dropped = read("visual7w", {"dataset_v7w_telling.json": telling(answer=None)})[1]
-    assert dropped == [("dataset_v7w_telling.json:0:0", "choices is not text")]
+    assert dropped == [("dataset_v7w_telling.json:images:0:0", "choices is not text")]
 
 
 def test_visual7w_pointing(read):
     box = {"name": "the cup", "x": 10, "y": 20, "width": 30, "height": 40}
-    boxes = [{**box, "box_id": number} for number in (1, 2, 3)] + [{**box, "box_id": 4, "width": 0}]
+    boxes = [{**box, "box_id": number} for number in (1, 2, 3)] + [
+        {**box, "box_id": 4, "width": "1"}
+    ]
     content = telling(answer=2, multiple_choices=[1, 3], type="which") | {"boxes": boxes}
     content["images"] += telling(answer=1, multiple_choices=[4])["images"]
     records, dropped = read("visual7w_pointing", {"dataset_v7w_pointing.json": content})
     [(_, _, values, _)] = records
     assert values["boxes"] == [{"box": [10, 20, 40, 60]}] * 3
     assert values["choices"] == ["the cup"] * 3 and values["label"] == 0
-    assert dropped == [("dataset_v7w_pointing.json:1:0", "box of zero size")]
+    assert dropped == [("dataset_v7w_pointing.json:images:1:0", "x, y, width, height: not numbers")]

@@ -38,11 +38,11 @@ def test_visdial(read):
     }
     assert (records[1][2]["label"], records[1][2]["answers"]) == (-1, [])
     assert "choices" not in records[0][2] and records[0][2]["answers"] == ["not really"]
-    assert dropped == [("visdial_1.0_val.json:1", "question 2 of 2")]
+    assert dropped == [("visdial_1.0_val.json:dialogs:1", "question is not one of the list")]
 
 
 def test_visdial_without_its_lists(read):
-    with pytest.raises(UserError, match="no questions, answers and dialogs under 'data'"):
+    with pytest.raises(UserError, match="no lists of questions and answers under 'data'"):
         read("visdial", {"visdial_1.0_val.json": {"data": {"dialogs": []}}})
 
 
@@ -69,9 +69,9 @@ def test_llava(read):
         ("train", "c", {"turns": [user, user, assistant]}, ["1.jpg", "2.jpg"]),
     ]
     assert [reason for _, reason in dropped] == [
-        "0 '<image>' for 1 pictures",
+        "not one '<image>' per picture",
         "no turn from gpt",
-        "turn from 'bot'",
+        "turn from an unknown role",
     ]
 
 

@@ -22,7 +22,7 @@ def reference(**extra):
 
 INSTANCES = {
     "images": [{"id": 36, "file_name": "COCO_train2014_000000000036.jpg"}],
-    "annotations": [{"id": 7, "bbox": [10.5, 20, 30, 40]}, {"id": 8, "bbox": [10, 20, 0, 40]}],
+    "annotations": [{"id": 7, "bbox": [10.5, 20, 30, 40]}, {"id": 8, "bbox": [10, 20, 40]}],
 }
 
 
@@ -38,7 +38,7 @@ def test_refcoco(read):
     values["image_id"] = "36"
     image = "train2014/COCO_train2014_000000000036.jpg"
     assert records == [("testA", "12", values, [image]), ("validation", "12", values, [image])]
-    assert dropped == [("refs(unc).p:2", "box of zero size"), ("refs(unc).p:3", "no box")]
+    assert dropped == [("refs(unc).p:2", "box: not 4 numbers"), ("refs(unc).p:3", "no box")]
     assert [split for split, *_ in read("refcoco", contents, root="refs(google).p")[0]] == ["test"]
 
 
@@ -81,6 +81,7 @@ def test_flickr30k_entities(read):
         entity(["1", "2"], (1, 11, 100, 200)),
         entity(["1"], (0, 5, 9, 9)),
         entity(["3"]),
+        entity(["1"], (9, 9, "", 20)),
     ]
     sentences = (
         "[/EN#1/people/clothing Two young men] watch [/EN#3/scene the street] .\n"
@@ -97,7 +98,7 @@ def test_flickr30k_entities(read):
     }
     records, dropped = read("flickr30k_entities", contents)
     first = {"phrase": "Two young men", "start": 0, "end": 13}
-    boxes = [[0, 10, 100, 200], [0, 4, 9, 9]]
+    boxes = [[0, 10, 100, 200], [-1, 4, 9, 9]]
     assert records == [
         (
             "test",
@@ -120,9 +121,10 @@ def test_flickr30k_entities(read):
             ["10.jpg"],
         ),
     ]
-    assert dropped[0] == ("10:1", "no phrase with a box")
-    assert dropped[1][0] == "11" and dropped[1][1].startswith("annotation cannot be read")
-    assert dropped[2] == ("12", "no annotation")
+    assert dropped[:2] == [("10.xml", "box: not 4 numbers"), ("10:1", "no phrase with a box")]
+    assert dropped[2] == ("11.xml", "not XML")
+    assert dropped[3:6] == [(f"11:{number}", "no phrase with a box") for number in range(3)]
+    assert dropped[6] == ("12", "no annotation")
 
 
 def test_grit(read, lines):
@@ -134,10 +136,10 @@ def test_grit(read, lines):
         "noun_chunks": [[0, 13, 0.5, 0.1, 0.75, 0.9, 0.98], [19, 26, 0, 0, 1, 1, 0.7]],
     }
     outside = {**row, "noun_chunks": [[0, 99, 0, 0, 1, 1, 0.9]]}
-    flat = {**row, "noun_chunks": [[0, 13, 0.5, 0.1, 0.5, 0.9, 0.9]]}
+    short = {**row, "noun_chunks": [[0, 13, 0.5, 0.1, 0.5, 0.9]]}
     indented = '{\n  "caption": "a cup", "image": "b.png", "width": 10, "height": 10,\n'
     indented += '  "noun_chunks": [[2, 5, 0, 0, 1, 0.5, 0.9]]\n}'
-    contents = {"a.jsonl": lines(row, outside, flat), "00/b.json": indented, "00_stats.json": "{}"}
+    contents = {"a.jsonl": lines(row, outside, short), "00/b.json": indented, "00_stats.json": "{}"}
     records, dropped = read("grit", contents)
     assert records[0][2]["regions"] == [
         {"phrase": "cup", "start": 2, "end": 5, "box": [0, 0, 10, 5]}
@@ -149,20 +151,20 @@ def test_grit(read, lines):
     ]
     assert records[1][3] == ["000373938.jpg"]
     assert dropped == [
-        ("a.jsonl:2", "span 0 to 99 of 26 characters"),
-        ("a.jsonl:3", "box of zero size"),
+        ("a.jsonl:2", "span outside the caption"),
+        ("a.jsonl:3", "noun_chunks: not 7 numbers"),
     ]
 
 
 def test_vg_regions(read):
     region = {"phrase": "the red kite", "x": 5, "y": 6, "width": 10, "height": 20}
-    row = {"id": 3, "regions": [region, {**region, "height": 0}, {**region, "phrase": None}]}
+    row = {"id": 3, "regions": [region, {**region, "height": "9"}, {**region, "phrase": None}]}
     records, dropped = read("vg_regions", {"region_descriptions.json": [row, {"id": 4}]})
     regions = [{"phrase": "the red kite", "start": 0, "end": 0, "box": [5, 6, 15, 26]}]
     values = {"regions": regions, "image_id": "3"}
     assert records == [("train", "3", values, ["VG_100K/3.jpg"])]
     assert dropped == [
-        ("3:1", "box of zero size"),
+        ("3:1", "x, y, width, height: not numbers"),
         ("3:2", "no phrase"),
         ("region_descriptions.json:1", "no regions"),
     ]

@@ -32,8 +32,8 @@ def test_vqav2(read):
         ("test", "7", {**asked, "question_id": "7"}, [later]),
     ]
     assert dropped == [
-        ("v2_OpenEnded_mscoco_train2014_questions.json:0", "answers is not a list"),
-        ("v2_OpenEnded_mscoco_train2014_questions.json:1", "no annotation"),
+        ("v2_OpenEnded_mscoco_train2014_questions.json:questions:0", "answers is not a list"),
+        ("v2_OpenEnded_mscoco_train2014_questions.json:questions:1", "no annotation"),
     ]
     contents |= vqa_files("v2_", "train2014", [ask(420)], [note])
     split, name, values, _ = read("vqav2", contents)[0][-1]
@@ -115,7 +115,7 @@ def test_textvqa(read):
         ("validation", ["nokia"] * 10, ["NOKIA"]),
     ]
     assert records[1][3] == ["train_images/0a.jpg"]
-    assert dropped == [("TextVQA_0.5.1_val.json:1", "no question")]
+    assert dropped == [("TextVQA_0.5.1_val.json:data:1", "no question")]
 
 
 def test_ocrvqa(read):
@@ -136,7 +136,7 @@ def test_ocrvqa(read):
         ("validation", "17:1", "What title?", ["Tides"]),
     ]
     assert records[0][3] == ["images/17.gif"] and records[0][2]["category"] == "Science"
-    assert dropped == [("18", "split 4"), ("19", "2 questions, 0 answers")]
+    assert dropped == [("18", "unknown split"), ("19", "no answers")]
 
 
 def test_vg_questions(read):

@@ -24,7 +24,7 @@ def test_nlvr2(read, lines):
     ]
     assert records[0][3] == ["dev/dev-8-0-img0.png", "dev/dev-8-0-img1.png"]
     assert records[2][3][0] == "images/train/17/train-10-1-img0.png"
-    assert dropped == [("dev.json:2", "label 'Maybe'")]
+    assert dropped == [("dev.json:2", "unknown label")]
     assert KINDS["nlvr2"].labels == ("False", "True")
 
 
@@ -34,7 +34,7 @@ def test_albef_nlvr(read):
     records, dropped = read("albef_nlvr", {"nlvr_dev.json": rows})
     values = {"text": "Two cats.", "label": 0}
     assert records == [("validation", "nlvr_dev.json:0", values, ["dev/a.png", "dev/b.png"])]
-    assert dropped == [("nlvr_dev.json:1", "1 images")]
+    assert dropped == [("nlvr_dev.json:1", "not two images")]
 
 
 def test_snli_ve(read, lines):
@@ -44,7 +44,7 @@ def test_snli_ve(read, lines):
     values = {"text": "Someone eats.", "label": 2, "image_id": "45"}
     assert records == [("validation", "45.jpg#2r1e", values, ["45.jpg"])]
     assert dropped == [
-        ("snli_ve_dev.jsonl:2", "gold_label '-'"),
+        ("snli_ve_dev.jsonl:2", "unknown gold_label"),
         ("snli_ve_dev.jsonl:3", "no sentence2"),
     ]
     assert KINDS["snli_ve"].labels == ("contradiction", "neutral", "entailment")
@@ -66,7 +66,7 @@ def test_vsr(read, lines):
     records, dropped = read("vsr", contents, root="random")
     values = {"text": "The bench is left.", "label": 0, "image_id": "000000239417"}
     assert records == [("validation", "dev.jsonl:1", values, ["000000239417.jpg"])]
-    assert dropped == [("dev.jsonl:2", "label 2")]
+    assert dropped == [("dev.jsonl:2", "unknown label")]
     with pytest.raises(UserError, match="both of the split validation"):
         read("vsr", contents)
 
@@ -86,5 +86,5 @@ def test_hateful_memes(read, lines):
         ("train", 1),
     ]
     assert records[0][3] == ["img/42953.png"]
-    assert dropped == [("train.jsonl:2", "label None")]
+    assert dropped == [("train.jsonl:2", "unknown label")]
     assert KINDS["hateful_memes"].labels == ("not-hateful", "hateful")
