@@ -41,7 +41,8 @@ class Entry:
     def _get(self, key: str, default: Any) -> Any:
         value = self.fields.get(key)
         value = default if value is None else value
-        if value is None or (value in ("", []) and default is None):
+        empty = value in (None, []) or (isinstance(value, str) and not value.strip())
+        if empty and default is None:
             raise BadEntry(f"no {key}")
         return value
 

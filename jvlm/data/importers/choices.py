@@ -151,9 +151,9 @@ def visual7w(files: Files) -> Iterator[Record | Dropped]:
     """Visual7W telling, dataset_v7w_telling.json (yukezhu/visual7w-toolkit).
 
     {images: [{split, filename, image_id, qa_pairs: [{qa_id, question, answer, multiple_choices,
-    type}]}]}, where multiple_choices are the three wrong ones: the right one is put first, as the
-    toolkit does before it shuffles, so shuffle before use. The toolkit renames the file to
-    dataset.json. The category is the question's W.
+    type}]}]}, where multiple_choices are the three wrong ones. The toolkit shuffles; here the right
+    one is put in place qa_id modulo four, so that all see the same and no place is favoured. The
+    toolkit renames the file to dataset.json. The category is the question's W.
     """
     for path in files.need("dataset_v7w_telling.json", "dataset.json"):
         yield from convert(rows(path, "images"), _visual7w_image, files, None)
@@ -178,8 +178,9 @@ def _visual7w_image(entry: Entry, files: Files, boxes: dict | None) -> Iterator[
 def _visual7w_question(
     entry: Entry, split: str, image: Blob, image_id: str, boxes: dict | None
 ) -> Iterator[Record]:
-    options = [entry.fields.get("answer")]
-    options += [option for _, option in entry.items("multiple_choices")]
+    options = [option for _, option in entry.items("multiple_choices")]
+    label = entry.number("qa_id") % (len(options) + 1)
+    options.insert(label, entry.fields.get("answer"))
     places = {}
     if boxes is not None:
         found = [Entry(entry.name, boxes.get(str(option), {})) for option in options]
@@ -194,7 +195,7 @@ def _visual7w_question(
         category=entry.text("type", ""),
         question_id=entry.text("qa_id"),
         image_id=image_id,
-        **choose(options, 0),
+        **choose(options, label),
         **places,
     )
 

@@ -28,7 +28,7 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     {data: {questions, answers, dialogs: [{image_id, caption, dialog: [{question, answer,
     answer_options, gt_index}]}]}}, the last four by place in the lists. The context is the caption
     and the rounds before, as LAVIS writes them (' q: ... a: ...', visdial_dialogue_datasets.py).
-    Of a test dialogue only the last round has options, and no answer.
+    Of a test dialogue only the last round has options, and is a record; it has no answer.
     """
     for split, path in by_split(files.need("visdial_1.0_*.json")).items():
         content = read_json(path)
@@ -67,7 +67,8 @@ def _dialogue(
         if options:
             label = turn.fields.get("gt_index")
             values = choose(options, label, known=split != "test") | values
-        yield Record(split, f"{image_id}:{number}", values, (image,))
+        if options or split != "test":
+            yield Record(split, f"{image_id}:{number}", values, (image,))
         context.append(f"q: {asked} a: {said}")
 
 

@@ -86,9 +86,9 @@ class Files:
           anywhere: False looks for paths only: names such as image.png, that many folders have.
         """
         for name in names:
-            path = self.images / name
-            if path.is_file():
-                return Blob(str(path))
+            path = os.path.join(self.images, name)
+            if os.path.isfile(path):
+                return Blob(path)
         for name in names if anywhere else ():
             place = self._places.get(os.path.basename(name))
             if place is not None:

@@ -18,11 +18,19 @@ _LONGEST_TEXT = 64
 
 
 def read_csv(path: Path) -> Iterator[Named]:
-    """The rows of a CSV with a header, as 'file:line' and {column: text}."""
+    """The rows of a CSV with a header, as 'file:line' and {column: text or None}.
+
+    Raises:
+      UserError: not CSV.
+    """
     with open(path, encoding="utf-8-sig", newline="", errors="replace") as file:
         reader = csv.DictReader(file)
-        for row in reader:
-            yield f"{path.name}:{reader.line_num}", {key: row[key] or None for key in row if key}
+        try:
+            for row in reader:
+                name = f"{path.name}:{reader.line_num}"
+                yield name, {key: row[key] or None for key in row if key}
+        except csv.Error as error:
+            raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from None
 
 
 def read_tsv(path: Path, pictures: str) -> Iterator[Named | Dropped]:

@@ -14,20 +14,26 @@ from jvlm.data.importers.tables import read_csv
 def video_qa(files: Files, prefix: str) -> Iterator[Record | Dropped]:
     """MSVD-QA and MSRVTT-QA: {train,val,test}_qa.json (xudejing/video-question-answering).
 
-    [{id, question, answer, video_id}], where the videos are called by a prefix and the number; or
-    LAVIS's qa_{train,val,test}.json: [{question_id, question, answer, video}]. The category is the
+    [{id, question, answer, video_id}]: the videos are called by a prefix and the number, or, where
+    MSVD's youtube_mapping.txt is there ('name vid1' lines), by that name. Or LAVIS's
+    qa_{train,val,test}.json: [{question_id, question, answer, video}]. The category is the
     question's first word, by which the paper breaks accuracy down (what, who, how, when, where).
 
     Args:
       files: to read.
-      prefix: 'video' (MSR-VTT) or 'vid' (MSVD, see youtube_mapping.txt).
+      prefix: 'video' (MSR-VTT) or 'vid' (MSVD).
     """
+    lists = [path.read_text("utf-8", "replace") for path in files.find("youtube_mapping.txt")]
+    pairs = [line.split() for text in lists for line in text.splitlines()]
+    clips = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
     names = [name for split in ("train", "val", "test") for name in (f"{split}_qa", f"qa_{split}")]
     for split, path in by_split(files.need(*(f"{name}.json" for name in names))).items():
-        yield from convert(rows(path), _video_question, files, split, prefix)
+        yield from convert(rows(path), _video_question, files, split, prefix, clips)
 
 
-def _video_question(entry: Entry, files: Files, split: str, prefix: str) -> Iterator[Record]:
+def _video_question(
+    entry: Entry, files: Files, split: str, prefix: str, clips: dict[str, str]
+) -> Iterator[Record]:
     video = entry.text("video", "").rsplit(".", 1)[0] or prefix + entry.text("video_id")
     asked = entry.text("question")
     values = {
@@ -37,7 +43,7 @@ def _video_question(entry: Entry, files: Files, split: str, prefix: str) -> Iter
         "question_id": entry.text("id", "") or entry.text("question_id"),
         "image_id": video,
     }
-    yield Record(split, values["question_id"], values, files.video(video))
+    yield Record(split, values["question_id"], values, files.video(clips.get(video, video), video))
 
 
 def ivqa(files: Files) -> Iterator[Record | Dropped]:

@@ -104,7 +104,7 @@ def test_visual7w(read):
     records, dropped = read("visual7w", {"dataset_v7w_telling.json": telling()})
     [(split, name, values, images)] = records
     assert (split, name, images) == ("validation", "405", ["images/v7w_9.jpg"])
-    assert values["choices"] == ["A clock.", "A hat.", "A map.", "A bell."] and values["label"] == 0
+    assert values["choices"] == ["A hat.", "A clock.", "A map.", "A bell."] and values["label"] == 1
     assert (values["answers"], values["category"]) == (["A clock."], "what")
     assert dropped == []
     dropped = read("visual7w", {"dataset_v7w_telling.json": telling(answer=None)})[1]

@@ -21,8 +21,8 @@ def test_visdial(read):
     contents = {"visdial_1.0_val.json": {"data": data}, "visdial_1.0_test.json": {"data": test}}
     contents["VisualDialog_val2018/VisualDialog_val2018_000000378466.jpg"] = b""
     records, dropped = read("visdial", contents)
-    assert [split for split, *_ in records] == ["test", "test", "validation", "validation"]
-    split, name, values, images = records[3]
+    assert [split for split, *_ in records] == ["test", "validation", "validation"]
+    split, name, values, images = records[2]
     assert (name, images) == (
         "378466:2",
         ["VisualDialog_val2018/VisualDialog_val2018_000000378466.jpg"],
@@ -36,8 +36,9 @@ def test_visdial(read):
         "question_id": "378466:2",
         "image_id": "378466",
     }
-    assert (records[1][2]["label"], records[1][2]["answers"]) == (-1, [])
-    assert "choices" not in records[0][2] and records[0][2]["answers"] == ["not really"]
+    test = records[0][2]
+    assert (test["label"], test["answers"], test["question_id"]) == (-1, [], "378466:2")
+    assert test["context"] == values["context"]
     assert dropped == [("visdial_1.0_val.json:dialogs:1", "question is not one of the list")]
 
 

@@ -6,7 +6,7 @@ def test_msrvtt_qa(read):
     row = {"id": 158, "question": "what is a man doing?", "answer": "sing", "video_id": 6513}
     lavis = {"question": "Who sings?", "answer": "man", "video": "video7.mp4", "question_id": 2}
     contents = {
-        "train_qa.json": [row, {**row, "answer": None}],
+        "train_qa.json": [row, {**row, "answer": None}, {**row, "question": " "}],
         "qa_test.json": [lavis],
         "TrainValVideo/video6513.mp4": b"",
         "video7/1.jpg": b"",
@@ -18,13 +18,22 @@ def test_msrvtt_qa(read):
         ("test", "2", ["man"], "who", ["video7/1.jpg", "video7/2.jpg"]),
         ("train", "158", ["sing"], "what", ["TrainValVideo/video6513.mp4"]),
     ]
-    assert dropped == [("train_qa.json:1", "no answer")]
+    assert dropped == [("train_qa.json:1", "no answer"), ("train_qa.json:2", "no question")]
 
 
 def test_msvd_qa(read):
     row = {"id": 1, "question": "who runs?", "answer": "cat", "video_id": 3}
-    records, _ = read("msvd_qa", {"val_qa.json": [row], "vid3.avi": b""})
-    assert [(split, images) for split, _, _, images in records] == [("validation", ["vid3.avi"])]
+    contents = {
+        "val_qa.json": [row, {**row, "video_id": 4}],
+        "vid3.avi": b"",
+        "youtube/x_1_9.avi": b"",
+    }
+    contents["youtube_mapping.txt"] = "x_1_9 vid4\n"
+    records, _ = read("msvd_qa", contents)
+    assert [(split, images) for split, _, _, images in records] == [
+        ("validation", ["vid3.avi"]),
+        ("validation", ["youtube/x_1_9.avi"]),
+    ]
 
 
 def test_ivqa(read):
