@@ -158,7 +158,7 @@ def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]
     raise UserError(f"{path}: no list of annotations" + (f" under {key!r}" if key else ""))
 
 
-def index(annotations: Iterable[Named], key: str) -> dict[str, Mapping]:
+def by_key(annotations: Iterable[Named], key: str) -> dict[str, Mapping]:
     """The objects among annotations by a field, a text or a number as one; for joins."""
     return {
         str(fields[key]): fields

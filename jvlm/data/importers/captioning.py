@@ -21,7 +21,6 @@ def karpathy(files: Files, name: str) -> Iterator[Record | Dropped]:
 
     {images: [{filepath?, filename, split, sentences: [{raw}], cocoid?, imgid}]}.
     """
-
     for path in files.need(name):
         yield from convert(rows(path, "images"), _karpathy_image, files)
 
@@ -37,29 +36,35 @@ def _karpathy_image(entry: Entry, files: Files) -> Iterator[Record]:
     yield Record(KARPATHY_SPLITS[split], image_id, values, (image,))
 
 
-def coco_captions(files: Files, *patterns: str) -> Iterator[Record | Dropped]:
+def coco_captions(files: Files, patterns: tuple[str, ...]) -> Iterator[Record | Dropped]:
     """COCO's own layout (cocodataset.org, format-data), and that of NoCaps.
 
     {images: [{id, file_name, coco_url, domain (NoCaps)}], annotations: [{image_id, caption}]}; a
-    file without captions is a test split. A picture without a caption is dropped elsewhere.
+    file without annotations is a test split. A picture without a caption is dropped elsewhere.
+
+    Args:
+      files: to read.
+      patterns: names of the files.
     """
     for split, path in by_split(files.need(*patterns)).items():
         content = read_json(path)
         images = rows_of(path, content, "images")
-        captions = defaultdict(list)
-        for name, note in rows_of(path, content, "annotations") if "annotations" in content else ():
-            try:
-                entry = Entry(name, note)
-                captions[entry.text("image_id")].append(entry.text("caption"))
-            except BadEntry as error:
-                yield Dropped(name, str(error))
+        captions = None
+        if "annotations" in content:
+            captions = defaultdict(list)
+            for name, note in rows_of(path, content, "annotations"):
+                try:
+                    entry = Entry(name, note)
+                    captions[entry.text("image_id")].append(entry.text("caption"))
+                except BadEntry as error:
+                    yield Dropped(name, str(error))
         yield from convert(images, _coco_image, files, split, captions)
 
 
-def _coco_image(entry: Entry, files: Files, split: str, captions: dict) -> Iterator[Record]:
+def _coco_image(entry: Entry, files: Files, split: str, captions: dict | None) -> Iterator[Record]:
     image_id, name = entry.text("id"), entry.text("file_name")
-    texts = captions.get(image_id, [])
-    if captions and not texts:
+    texts = [] if captions is None else captions.get(image_id, [])
+    if captions is not None and not texts:
         raise BadEntry("no caption")
     folder = Path(entry.text("coco_url", "")).parent.name  # http://.../val2014/COCO_val2014_...jpg
     values = {
@@ -148,13 +153,16 @@ CAPTIONING = {
         "dataset_flickr30k.json: Flickr30k in Karpathy's splits",
     ),
     "coco_captions": Kind(
-        lambda files: coco_captions(files, "captions_*20??.json", "image_info_test20??.json"),
+        functools.partial(
+            coco_captions, patterns=("captions_*20??.json", "image_info_test*20??.json")
+        ),
         "captions",
         "captions_{train,val}{2014,2017}.json, image_info_test*.json: COCO's own splits",
     ),
     "nocaps": Kind(
-        lambda files: coco_captions(
-            files, "nocaps_val_4500_captions.json", "nocaps_test_image_info.json"
+        functools.partial(
+            coco_captions,
+            patterns=("nocaps_val_4500_captions.json", "nocaps_test_image_info.json"),
         ),
         "captions",
         "nocaps_val_4500_captions.json, nocaps_test_image_info.json",

@@ -10,11 +10,11 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    by_key,
     by_split,
     coco_names,
     convert,
     corners,
-    index,
     rows,
 )
 from jvlm.data.importers.files import Files
@@ -165,7 +165,7 @@ def visual7w_pointing(files: Files) -> Iterator[Record | Dropped]:
     {images: ..., boxes: [{box_id, name, x, y, width, height}]}; the choices are the boxes' names.
     """
     for path in files.need("dataset_v7w_pointing.json", "dataset.json"):
-        boxes = index(rows(path, "boxes"), "box_id")
+        boxes = by_key(rows(path, "boxes"), "box_id")
         yield from convert(rows(path, "images"), _visual7w_image, files, boxes)
 
 

@@ -33,10 +33,9 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     for split, path in by_split(files.need("visdial_1.0_*.json")).items():
         content = read_json(path)
         data = content.get("data") if isinstance(content, dict) else None
-        texts = (
-            [data.get(key) for key in ("questions", "answers")] if isinstance(data, dict) else []
-        )
-        if not texts or not all(isinstance(found, list) for found in texts):
+        data = data if isinstance(data, dict) else {}
+        texts = [data.get(key) for key in ("questions", "answers")]
+        if not all(isinstance(found, list) for found in texts):
             raise UserError(f"{path}: no lists of questions and answers under 'data'")
         dialogues = rows_of(path, data, "dialogs")
         yield from convert(dialogues, _dialogue, files, split, *texts)

@@ -13,14 +13,15 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    by_key,
     coco_names,
     companion,
     convert,
     corners,
-    index,
     list_or_lines,
     numbers,
     rows,
+    rows_of,
     visual_genome_image,
 )
 from jvlm.data.importers.captioning import flickr30k_splits
@@ -30,8 +31,6 @@ from jvlm.errors import UserError
 
 REFER = ("unc", "umd", "google", "berkeley")
 """Divisions of a refer data set, the usual one first: unc of RefCOCO and RefCOCO+, umd of g."""
-
-
 REFER_SPLITS = {name: name for name in ("train", "test", "testA", "testB")} | {"val": "validation"}
 
 
@@ -61,11 +60,8 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
     except Exception as error:  # Whatever a damaged pickle makes of itself.
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: cannot be read as a refer pickle: {reason}") from None
-    if not isinstance(refs, list):
-        raise UserError(f"{path}: no list of references")
-    boxes = index(rows(companion(files, path, "instances.json"), "annotations"), "id")
-    named = ((f"{path.name}:{index}", ref) for index, ref in enumerate(refs))
-    yield from convert(named, _reference, files, boxes)
+    boxes = by_key(rows(companion(files, path, "instances.json"), "annotations"), "id")
+    yield from convert(rows_of(path, refs), _reference, files, boxes)
 
 
 def _reference(entry: Entry, files: Files, boxes: dict) -> Iterator[Record]:
@@ -179,8 +175,6 @@ def _grit_caption(entry: Entry, files: Files) -> Iterator[Record]:
         box = [x0 * width, y0 * height, x1 * width, y1 * height]
         place = {"start": int(start), "end": int(end), "box": box}
         regions.append({"phrase": caption[int(start) : int(end)], **place})
-    if not regions:
-        raise BadEntry("no noun chunk")
     name = entry.text("image", "") or entry.text("key") + ".jpg"
     values = {"caption": caption, "regions": regions, "image_id": Path(name).stem}
     yield Record("train", entry.name, values, (files.image(name),))

@@ -10,11 +10,11 @@ from pathlib import Path
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    by_key,
     by_split,
     coco_names,
     companion,
     convert,
-    index,
     rows,
     visual_genome_image,
 )
@@ -37,7 +37,7 @@ def vqa(files: Files, prefix: str, category: str) -> Iterator[Record | Dropped]:
         notes = None
         if not split.startswith("test"):
             found = companion(files, path, f"{prefix}mscoco_{subset}_annotations.json")
-            notes = index(rows(found, "annotations"), "question_id")
+            notes = by_key(rows(found, "annotations"), "question_id")
         subset = subset.replace("-dev", "")  # The pictures of test-dev are a part of test's.
         yield from convert(
             rows(path, "questions"), _vqa_question, files, split, subset, notes, category
@@ -97,7 +97,7 @@ def textvqa(files: Files) -> Iterator[Record | Dropped]:
     for split, path in by_split(files.need("TextVQA_0.5.1_*.json")).items():
         name = path.name.replace("TextVQA_0.5.1", "TextVQA_Rosetta_OCR_v0.2")
         found = files.find(name)
-        words = index(rows(found[0], "data"), "image_id") if found else {}
+        words = by_key(rows(found[0], "data"), "image_id") if found else {}
         yield from convert(rows(path, "data"), _textvqa_question, files, split, words)
 
 
