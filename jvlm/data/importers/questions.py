@@ -18,7 +18,7 @@ from jvlm.data.importers.annotations import (
     rows,
     visual_genome_image,
 )
-from jvlm.data.importers.files import Files
+from jvlm.data.importers.files import Files, split_of
 from jvlm.data.importers.records import Blob, Dropped, Kind, Record
 
 
@@ -209,15 +209,17 @@ def albef_vqa(files: Files) -> Iterator[Record | Dropped]:
 
     [{image, question, question_id, answer (a text or a list), dataset}]. The category is the
     dataset, 'vqa' or 'vg', by which the papers weight answers. The splits are train, validation
-    and test of VQA, and 'vg'.
+    and test of VQA, and 'vg'. A file as SRC may have another name: LAVIS's lists of other data sets
+    have the same form.
     """
-    paths = files.need("vqa_train.json", "vqa_val.json", "vqa_test.json", "vg_qa.json")
+    names = ("vqa_train.json", "vqa_val.json", "vqa_test.json", "vg_qa.json")
+    paths = files.need(*(("*.json",) if files.root.is_file() else names))
     for split, path in by_split(paths, _albef_split).items():
         yield from convert(rows(path), _albef_question, files, split)
 
 
 def _albef_split(name: str) -> str:
-    return {"vqa_val": "validation", "vg_qa": "vg"}.get(name, name.removeprefix("vqa_"))
+    return "vg" if name == "vg_qa" else split_of(name)
 
 
 def _albef_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:

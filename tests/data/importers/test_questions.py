@@ -173,3 +173,6 @@ def test_albef_vqa(read):
     ]
     assert records[0][3] == ["VG_100K/2.jpg"]
     assert dropped == [("vqa_train.json:1", "no answer")]
+    lavis = {"okvqa_train.json": [{**row, "answer": ["polo"]}]}
+    [(split, _, values, _)] = read("albef_vqa", lavis, root="okvqa_train.json")[0]
+    assert (split, values["answers"]) == ("train", ["polo"])
