@@ -84,12 +84,12 @@ def random_flip(example, rng, *, key: str = "image", sides_in: str | Sequence[st
 
     Args:
       sides_in: texts, or lists of texts, where 'left' and 'right' then change places; ALBEF and
-        BLIP leave captions as they are.
+        BLIP leave captions as they are. Boxes are not mirrored.
     """
     if rng.random() < 0.5:
         return {}
     keys = [sides_in] if isinstance(sides_in, str) else sides_in
-    swapped = {name: texts.each(texts.swap_sides, example[name]) for name in keys}
+    swapped = {name: texts.each(texts.mirror_sides, example[name]) for name in keys}
     return {key: images.mirror(example[key]), **swapped}
 
 
