@@ -79,6 +79,8 @@ class Segment:
 
 
 Turn = tuple[str, str]  # 'user' or 'assistant', and the text.
+ROLE, TEXT = ("role", "from"), ("text", "value", "content")  # What files call them.
+ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def load_template(name: str) -> Template:
@@ -229,8 +231,10 @@ def conversation(
 
     Args:
       template: name of `conversations.json`, or 'FILE.json:NAME'.
-      turns: entry with lists `role` ('system', 'user', 'assistant') and `text`, with '<image>'
-        where the next image is; images that no turn mentions belong to the first.
+      turns: entry with lists `role` ('system', 'user', 'assistant') and `text`, or a list of such
+        turns, also as LLaVA's files ('from': 'human' | 'gpt', 'value') and chats ('content') have
+        them, with '<image>' where the next image is; images that no turn mentions belong to the
+        first.
       prompt, answer: instead of turns, templates of one question and its answer, filled from the
         example as `language` does.
       learn: 'all' answers, the 'last', or 'none': a prompt without its last answer or labels.
@@ -259,7 +263,7 @@ def conversation(
         )
     name = example.get("id", "a conversation")
     if prompt is None:
-        said = list(zip(example[turns]["role"], example[turns]["text"]))
+        said = _turns(example[turns], name)
     else:
         said = [("user", prompt.format_map(example))]
         said += [] if answer is None else [("assistant", answer.format_map(example))]
@@ -296,6 +300,20 @@ def conversation(
 
 
 _template = functools.lru_cache(load_template)
+
+
+def _turns(value: Mapping | Sequence, name: str) -> list[Turn]:
+    """Turns, however they are stored."""
+    if isinstance(value, Mapping):
+        return list(zip(value["role"], value["text"]))
+    said = []
+    for turn in value:
+        found = turn if isinstance(turn, Mapping) else {}
+        pair = [next((found[k] for k in keys if k in found), None) for keys in (ROLE, TEXT)]
+        if not all(isinstance(part, str) for part in pair):
+            raise BadRecord(f"{name}: a turn that has no role or no text")
+        said.append((ROLES.get(pair[0], pair[0]), pair[1]))
+    return said
 
 
 def _alternating(turns: Sequence[Turn], name: str) -> tuple[str | None, list[Turn]]:

@@ -206,6 +206,17 @@ def test_turns():
         row({"turns": {"role": ["assistant"], "text": ["a"]}})
 
 
+def test_turns_as_files_have_them():
+    want = row(example("What?", "A dog"))["labels"]
+    for names in (("from", "value"), ("role", "content"), ("role", "text")):
+        roles = ("human", "gpt") if names[0] == "from" else ("user", "assistant")
+        turns = [dict(zip(names, turn)) for turn in zip(roles, ("What?", "A dog"))]
+        np.testing.assert_array_equal(row({"talk": turns}, turns="talk")["labels"], want)
+    for turns in (["What?"], [{"from": "human"}], [{"role": "user", "content": [1]}], "What?"):
+        with pytest.raises(BadRecord, match="4: a turn that has no role or no text"):
+            row({"id": 4, "turns": turns})
+
+
 def test_templates_of_ones_own(tmp_path):
     path = tmp_path / "my.json"
     path.write_text(json.dumps({"qa": {"user": "Q: {text}\n", "reply": "A:", "answer": " {text}"}}))
