@@ -100,6 +100,13 @@ def test_for_evaluation_nothing_is():
     assert ask("instructblip:vqa", index=3, **fixed)[0] == "Q: What is it? A:"
     assert ask("blip2:vqa", example=EXAMPLE | {"answers": [], "label": -1}, **fixed)[1] == ""
     assert ask("blip2:vqa", example={"question": "?", "answer": "yes"}, **fixed)[1] == "yes"
+    # BLIP's and ALBEF's lists have one name for a text and for several.
+    several = {"question": "?", "answer": ["no", "yes", "yes"], "caption": ["one", "two"]}
+    assert ask("blip2:vqa", example=several, **fixed)[1] == "yes"
+    assert ask("blip2:caption", example=several, **fixed)[1] == "one"
+    for wrong in ({"answers": [{"answer": "yes"}]}, {"question": ["?"]}, {"answer": {}}):
+        with pytest.raises(BadRecord, match="q1: .* is no (list of texts|text, but)"):
+            ask("blip2:vqa", example={"id": "q1", "question": "?", **wrong}, **fixed)
     for index in (1, -2):
         with pytest.raises(UserError, match=f"index {index}, but blip2:vqa has 1 prompts"):
             ask("blip2:vqa", index=index, **fixed)

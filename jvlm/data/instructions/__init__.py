@@ -187,16 +187,26 @@ class _Fields(dict):
         self.example, self.found, self.rng, self.labels = example, found, rng, labels
 
     def __missing__(self, name: str) -> str:
-        value = _MAKERS[name](self) if name in _MAKERS else str(self.example[name])
+        value = _MAKERS[name](self) if name in _MAKERS else self.text(name)
         self[name] = value or self.found.empty.get(name, "")
         return self[name]
 
     def bad(self, reason: str) -> BadRecord:
         return BadRecord(f"{self.example.get('id', 'an example')}: {reason}")
 
+    def text(self, key: str) -> str:
+        value = self.example[key]
+        if not isinstance(value, str | int | float | np.number):
+            raise self.bad(f"{key} is no text, but {type(value).__name__}")
+        return str(value)
+
     def one_of(self, key: str) -> str:
-        """Drawn, or the most frequent; '' of none."""
+        """A text, or of a list one that is drawn, or the most frequent; '' of none."""
         values = self.example[key]
+        if not isinstance(values, list | tuple):
+            return self.text(key)
+        if not all(isinstance(value, str) for value in values):
+            raise self.bad(f"{key} is no list of texts")
         if not values:
             return ""
         if self.rng is not None:
@@ -205,7 +215,7 @@ class _Fields(dict):
 
     def answer(self) -> str:
         if "answers" not in self.example:
-            return str(self.example["answer"])
+            return self.one_of("answer")
         return self.one_of("answers") or self.choice()
 
     def choice(self) -> str:
@@ -271,9 +281,7 @@ class _Fields(dict):
 _MAKERS: dict[str, Callable[[_Fields], str]] = {
     "answer": _Fields.answer,
     "box": _Fields.box,
-    "caption": lambda self: (
-        self.one_of("captions") if "captions" in self.example else str(self.example["caption"])
-    ),
+    "caption": lambda self: self.one_of("captions" if "captions" in self.example else "caption"),
     "choice": _Fields.choice,
     "expression": lambda self: self.one_of("expressions"),
     "grounded_caption": _Fields.grounded_caption,
