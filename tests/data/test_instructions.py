@@ -97,7 +97,8 @@ def test_for_training_all_is_drawn():
 def test_for_evaluation_nothing_is():
     fixed = dict(draw=False)
     assert ask("blip2:vqa", **fixed) == ("Question: What is it? Short answer:", "dog")
-    assert ask("instructblip:vqa", index=3, **fixed)[0] == "Q: What is it? A:"
+    unread = EXAMPLE | {"ocr": []}
+    assert ask("instructblip:vqa", index=3, example=unread, **fixed)[0] == "Q: What is it? A:"
     assert ask("blip2:vqa", example=EXAMPLE | {"answers": [], "label": -1}, **fixed)[1] == ""
     assert ask("blip2:vqa", example={"question": "?", "answer": "yes"}, **fixed)[1] == "yes"
     # BLIP's and ALBEF's lists have one name for a text and for several.
@@ -131,6 +132,7 @@ def test_formats():
             ask("llava:choice", example=EXAMPLE | {"choices": ["x"] * count}, **fixed)
     asked = ask("instructblip:eval_ocr", **fixed)[0]
     assert "w29. Question" in asked and asked.startswith("OCR tokens: w0, w1, ")
+    assert ask("instructblip:vqa", **fixed)[0].endswith(", w29. What is it?")
     assert "w39\n" in ask("llava:ocr", **fixed)[0]
     want = 'This is an image with: "A dog is left of it." written on it. Is it hateful? Answer:'
     assert ask("instructblip:eval_hateful_memes", labels=("no", "yes"), **fixed) == (want, "yes")
