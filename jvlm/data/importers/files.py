@@ -22,10 +22,12 @@ class Files:
     Attributes:
       root: folder of the annotations; of a single annotation file, that file.
       images: folder of the pictures; default the root, or the file's folder.
+      asked: the patterns that were looked for.
     """
 
     root: Path
     images: Path
+    asked: set[tuple[str, ...]] = dataclasses.field(default_factory=set, compare=False)
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -40,6 +42,7 @@ class Files:
 
     def find(self, *patterns: str) -> list[Path]:
         """Files whose name or relative path fits a pattern ('*train*.json'), in sorted order."""
+        self.asked.add(patterns)
         base = self.root.parent if self.root.is_file() else self.root
         return [
             base / name

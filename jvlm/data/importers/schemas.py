@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The features of imported examples: a few schemas, so that one transform serves many data sets.
 
-A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int with
-the kind's names; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive),
-or a mapping: a list of such entries. Every example has `id` too, the text that names it in reports.
+A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int, with
+the kind's names if it has some; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and
+y1 exclusive), or a mapping: a list of such entries. Every example has `id` too, the text that names
+it in reports.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ _QUESTION: dict[str, Feature] = {
     "question": "text",
     "answers": "texts",  # Of every annotator: equal ones are there several times.
     "choices": "texts",  # Of a multiple-choice question,
-    "label": "int",  # whose right one is this; else -1.
+    "label": "label",  # whose right one is this.
     "context": "text",  # What is to be read beside the question: a hint, a lecture, a dialogue.
     "ocr": "texts",  # Words that were read in the image.
     "explanations": "texts",
