@@ -70,6 +70,8 @@ def make(folder: Path, images: int, rows: int, bad: float) -> None:
             path.write_bytes(data)
         elif index % 2:
             path.write_bytes(data[: len(data) // 2])
+        else:
+            path.unlink(missing_ok=True)
     entries = (
         {
             "image": f"{row % images:06}.jpg",

@@ -65,6 +65,8 @@ class Builder:
                 example |= self._pictures(key, kind, blobs, pictures)
             elif isinstance(kind, Mapping):
                 example[key] = self._entries(values.get(key), kind, first, left_out)
+                if left_out and "label" in schema:  # It counts the entries.
+                    raise left_out[0][1]
             else:
                 example[key] = self._value(kind, values.get(key), first)
         return example, left_out

@@ -17,6 +17,7 @@ from jvlm.data.importers.records import Blob, Unusable
 
 VIDEOS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 _QUALITY = 95
+_LEAST = 0.9  # Of the frames that a video's header announces; one with fewer is cut off.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def sample_frames(blob: Blob, count: int) -> list[np.ndarray]:
     video = cv2.VideoCapture(blob.path)
     announced = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     frames, length = _frames_at(video, announced, count)
-    if len(frames) < count and length:  # The header does not tell the truth, or nothing.
+    if len(frames) < count and length > 0 and length >= _LEAST * announced:
         video = cv2.VideoCapture(blob.path)
         frames, length = _frames_at(video, length, count)
     video.release()

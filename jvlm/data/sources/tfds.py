@@ -88,16 +88,11 @@ def find_builder(name: str, data_dir: str | None = None):
     """
     import tensorflow_datasets as tfds
 
-    missing = (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError)
     try:
-        # What is there needs no code of TFDS, some of which needs TensorFlow.
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except missing:
-        try:
-            builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
-        except (*missing, ImportError):
-            builder = None
-    prepared = builder is not None and bool(builder.info.splits)
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        prepared = bool(builder.info.splits)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError):
+        prepared = False
     if not prepared:
         place = data_dir or tfds.core.constants.DATA_DIR
         raise UserError(
