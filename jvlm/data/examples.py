@@ -66,7 +66,7 @@ def example_writer(features: Mapping) -> Callable[[Mapping[str, Any]], bytes]:
         for key in groups:
             if len({len(entries) for entries in example[key].values()}) > 1:
                 raise ValueError(f"{key}: its lists differ in length")
-        return message.SerializeToString()
+        return message.SerializeToString(deterministic=True)
 
     return serialize
 
@@ -145,7 +145,8 @@ def _numbers(shape: tuple[int, ...], dtype: np.dtype) -> _Codec:
         return list(np.array(stored, dtype).reshape(-1, *shape))
 
     def write(field: Any, values: Any) -> None:
-        target = field.float_list if dtype.kind == "f" else field.int64_list
+        is_float = dtype.kind == "f"
+        target, kind = (field.float_list, dtype) if is_float else (field.int64_list, np.int64)
         for value in _listed(values):
             array = np.asarray(value)
             if array.shape != shape or array.dtype.kind not in "fiub":
@@ -155,7 +156,7 @@ def _numbers(shape: tuple[int, ...], dtype: np.dtype) -> _Codec:
                 stored = array.astype(dtype)
             if dtype.kind in "iu" and not np.array_equal(array, stored):
                 raise ValueError(f"{_short(value)} is not a whole number")
-            target.value.extend(stored.ravel().tolist())
+            target.value.extend(stored.astype(kind).ravel().tolist())
 
     return _Codec(read, write)
 
