@@ -232,6 +232,8 @@ def _write_shards(
         def advance(records: int, dropped: int) -> None:
             """So many records, and so many dropped, since the beginning of this call."""
             progress.update(began + records - progress.n)
+            if bad + dropped:
+                progress.set_postfix(dropped=bad + dropped, refresh=False)
             if bad + dropped > allowed:
                 raise report.TooManyBad
 

@@ -175,7 +175,7 @@ def _size(blob: Blob) -> int:
 
 
 def _to_line(record: Record) -> bytes:
-    blobs = [dataclasses.astuple(blob) for blob in record.images]
+    blobs = [(blob.path, blob.offset, blob.size, blob.base64) for blob in record.images]
     try:
         line = json.dumps([record.id, dict(record.values), blobs], default=_plain)
     except (TypeError, ValueError) as error:

@@ -22,11 +22,13 @@ _SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 def tars(files: Files) -> Iterator[Record | Dropped]:
     """WebDataset tars: files of equal name up to the first dot are a sample, and are neighbours."""
     for path in files.need("*.tar"):
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise UserError(f"{path}: is packed, and gives no place of a picture: gunzip it")
         sample: dict[str, Any] = {}
         key = None
         try:
-            # 'r:' takes no compressed tars: their members have no place in the file.
-            with tarfile.open(path, "r:", errorlevel=1) as tar:
+            with tarfile.open(path, "r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # It would keep all.
                     if not member.isfile() or os.path.basename(member.name).startswith("."):
