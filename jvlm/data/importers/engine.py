@@ -259,28 +259,31 @@ def _write_in_processes(
 ) -> list[dict[str, int]]:
     context = multiprocessing.get_context("spawn")
     counts, stop = context.Array("q", 2), context.Event()
-    with concurrent.futures.ProcessPoolExecutor(
+    pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, worker.start, (job, counts, stop)
-    ) as pool:
+    )
+    try:
         futures = [pool.submit(worker.run, shard) for shard in shards]
         waiting = set(futures)
-        try:
-            while waiting:
-                finished, waiting = concurrent.futures.wait(
-                    waiting, 0.2, concurrent.futures.FIRST_COMPLETED
-                )
-                advance(*counts)
-                for future in finished:
-                    future.result()
-        except concurrent.futures.process.BrokenProcessPool:
-            raise UserError(
-                "a worker process was killed (out of memory?): the same command goes on; give "
-                "fewer --workers"
-            ) from None
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [future.result() for future in futures]
+        while waiting:
+            finished, waiting = concurrent.futures.wait(
+                waiting, 0.2, concurrent.futures.FIRST_COMPLETED
+            )
+            advance(*counts)
+            for future in finished:
+                future.result()
+        return [future.result() for future in futures]
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed (out of memory?): the same command goes on; give fewer "
+            "--workers"
+        ) from None
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        # A traceback would keep them, and the command line ends without cleaning up: Python's
+        # resource tracker then complains about semaphores.
+        del pool, counts, stop
 
 
 def _write_metadata(
