@@ -23,7 +23,7 @@ class Summary:
       dropped: reason -> how many of them.
       dropped_entries: reason -> how many entries of records that were kept, such as regions.
       examples: reason -> the first of these, with its detail.
-      repeats: share of the records with the pictures of the one before.
+      repeats: share of the records that store the pictures of the one before once more.
       path: the data set's folder.
       splits: split -> records in it.
       bytes: of the serialised examples.

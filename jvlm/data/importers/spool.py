@@ -55,7 +55,7 @@ class Plan:
       shards: of all splits, in order.
       dropped: annotations that made no record.
       videos, archives: there are some that pictures come from.
-      repeats: share of the records with the pictures of the one before.
+      repeats: share of the records that store the pictures of the one before once more.
     """
 
     shards: list[Shard]
@@ -108,7 +108,7 @@ def write_spool(
             splits[name].add(line, blobs if stored else ())
             videos = videos or any(map(is_video, blobs))
             archives = archives or any(b.size is not None or b.offset or b.base64 for b in blobs)
-            repeats += bool(last) and last == blobs
+            repeats += stored and bool(last) and last == blobs
             last = blobs
     shards = [s for name, split in splits.items() for s in split.shards(name, shard_bytes)]
     total = sum(shard.records for shard in shards)
