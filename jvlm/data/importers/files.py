@@ -36,7 +36,8 @@ class Files:
             return [self.root.name]
         found = []
         for place, folders, names in os.walk(self.root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            # An import's own folder may be below SRC, half-done.
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and f[-5:] != ".part")
             found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
         return sorted(found)
 

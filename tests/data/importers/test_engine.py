@@ -211,13 +211,17 @@ def test_a_changed_source_is_refused(source, tmp_path, monkeypatch):
         engine.import_data("albef", source, tmp_path / "set")
 
 
-def test_interrupt_says_how_to_go_on(source, tmp_path, call, monkeypatch):
+def test_interrupt_says_how_to_go_on(source, call, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine, "_write_shards", interrupt)
-    status, _, err = call("data", "import", "albef", source, tmp_path / "set")
-    assert status == 130 and f"the same command goes on with {tmp_path / 'set'}.part" in err
+    command = ("data", "import", "albef", source, source / "set")  # It does not read its own files.
+    status, _, err = call(*command)
+    assert status == 130 and f"the same command goes on with {source / 'set'}.part" in err
+    monkeypatch.undo()
+    status, _, _ = call(*command)
+    assert status == 0 and len(read(source / "set")) == 20
 
 
 def test_two_imports_at_once(source, tmp_path):
