@@ -17,7 +17,7 @@ from jvlm.data.importers.schemas import SCHEMAS, Feature
 OVERHANG = 2.0
 """Pixels by which a box may stick out, as rounding makes it; it is clipped. More is a mistake."""
 
-_EMPTY = {"text": "", "texts": [], "int": 0, "label": -1}
+_EMPTY = {"text": "", "texts": [], "int": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Builder:
                 if left_out and "label" in schema:  # It counts the entries.
                     raise left_out[0][1]
             else:
-                example[key] = self._value(kind, values.get(key), first)
+                example[key] = self._value(key, kind, values.get(key), first)
         return example, left_out
 
     def _pictures(
@@ -100,18 +100,18 @@ class Builder:
             if not isinstance(entry, Mapping):
                 raise Unusable("wrong value", f"{ascii(entry)[:60]} is not an entry of names")
             try:
-                kept.append({n: self._value(k, entry.get(n), picture) for n, k in kinds.items()})
+                kept.append({n: self._value(n, k, entry.get(n), picture) for n, k in kinds.items()})
             except Unusable as error:
                 left_out.append((index, error))
         if entries and not kept:
             raise left_out[0][1]
         return {name: [entry[name] for entry in kept] for name in kinds}
 
-    def _value(self, kind: Feature, value: Any, picture: Picture | None) -> Any:
+    def _value(self, key: str, kind: Feature, value: Any, picture: Picture | None) -> Any:
         if kind == "box":
             return check_box(value, picture)
         if value is None:
-            return _EMPTY[kind]
+            return -1 if key == "label" else _EMPTY[kind]
         if kind == "text" and isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # Ids are numbers in some files, texts in others.
         if kind == "label" and isinstance(value, str) and self.labels:

@@ -16,7 +16,7 @@ _QUESTION: dict[str, Feature] = {
     "question": "text",
     "answers": "texts",  # Of every annotator: equal ones are there several times.
     "choices": "texts",  # Of a multiple-choice question,
-    "label": "label",  # whose right one is this.
+    "label": "int",  # whose right one is this; else -1.
     "context": "text",  # What is to be read beside the question: a hint, a lecture, a dialogue.
     "ocr": "texts",  # Words that were read in the image.
     "explanations": "texts",
