@@ -13,9 +13,9 @@ import numpy as np
 import simplejpeg
 
 from jvlm.data import images
+from jvlm.data.importers.files import VIDEOS
 from jvlm.data.importers.records import Blob, Unusable
 
-VIDEOS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 _QUALITY = 95
 _LEAST = 0.9  # Of the frames that a video's header announces; one with fewer is cut off.
 

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The features of imported examples: a few schemas, so that one transform serves many data sets.
 
-A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int, with
-the kind's names if it has some; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and
-y1 exclusive), or a mapping: a list of such entries. Every example has `id` too, the text that names
-it in reports.
+A feature's kind is 'image', 'images' (any number), 'text', 'texts', 'int', 'label' (an int with
+the kind's names; -1 is unknown), 'box' (float32[4]: x0, y0, x1, y1 in pixels, x1 and y1 exclusive),
+or a mapping: a list of such entries. Every example has `id` too, the text that names it in reports.
 """
 
 from collections.abc import Mapping
@@ -26,9 +25,16 @@ _QUESTION: dict[str, Feature] = {
 }
 
 SCHEMAS: dict[str, dict[str, Feature]] = {
-    "captions": {"image": "image", "captions": "texts", "image_id": "text", "url": "text"},
+    "captions": {
+        "image": "image",
+        "captions": "texts",
+        "image_id": "text",
+        "url": "text",
+        "category": "text",  # The domain of NoCaps.
+    },
     "questions": {"image": "image", **_QUESTION},
-    "video_questions": {"images": "images", **_QUESTION},  # Frames, evenly spaced.
+    "video_questions": {"images": "images", **_QUESTION},  # Frames, or several pictures.
+    "pointing": {"image": "image", **_QUESTION, "boxes": {"box": "box"}},  # The choices are boxes.
     "statements": {"image": "image", "text": "text", "label": "label", "image_id": "text"},
     "image_pairs": {"images": "images", "text": "text", "label": "label"},
     "expressions": {  # One object, and all that was said to single it out.

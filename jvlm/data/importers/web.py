@@ -4,7 +4,6 @@
 
 import json
 import os
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jvlm.data import images
 from jvlm.data.importers.captions import CAPTIONS
 from jvlm.data.importers.files import Files, split_of
 from jvlm.data.importers.records import Blob, Dropped, Kind, Record
+from jvlm.data.sources.tar_index import members, split_name, windowed
 from jvlm.errors import UserError
 
 _SPLITS = {"train": "train", "test": "test"}
@@ -22,51 +22,47 @@ _SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 def tars(files: Files) -> Iterator[Record | Dropped]:
     """WebDataset tars: files of equal name up to the first dot are a sample, and are neighbours."""
     for path in files.need("*.tar"):
-        with open(path, "rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                raise UserError(f"{path}: is packed, and gives no place of a picture: gunzip it")
         sample: dict[str, Any] = {}
-        key = None
-        try:
-            with tarfile.open(path, "r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # It would keep all.
-                    if not member.isfile() or os.path.basename(member.name).startswith("."):
+        key, whole = None, False
+        with open(path, "rb") as file:
+            read = windowed(file.fileno())
+            try:
+                for _, name, start, size in members(read, os.path.getsize(path)):
+                    whole = whole or not name
+                    stem, ending = split_name(name)
+                    if stem is None:
                         continue
-                    folder, _, name = member.name.rpartition("/")
-                    stem, _, suffix = name.partition(".")
-                    if key != (folder, stem):
+                    if stem != key:
                         yield from _sample(path, key, sample)
-                        key, sample = (folder, stem), {}
-                    _collect(sample, f".{suffix.lower()}", path, tar, member)
-                yield from _sample(path, key, sample)
-        except (tarfile.TarError, OSError) as error:
-            yield from _sample(path, key, sample)
-            yield Dropped(path.name, f"damaged tar ({error})")
+                        key, sample = stem, {}
+                    if f".{ending}" in images.SUFFIXES:
+                        sample.setdefault("image", Blob(str(path), start, size))
+                    elif ending in ("txt", "caption"):
+                        sample["text"] = read(start, size).decode(errors="replace").strip()
+                    elif ending == "json":
+                        sample["facts"] = _parse(read(start, size))
+            except ValueError as error:
+                yield Dropped(f"{path.name} {error}", "damaged tar")
+                whole = True
+        yield from _sample(path, key, sample)
+        if not whole:
+            yield Dropped(path.name, "tar that ends too early")
 
 
-def _collect(sample: dict, suffix: str, path: Path, tar: tarfile.TarFile, member) -> None:
-    if suffix in images.SUFFIXES:
-        sample.setdefault("image", Blob(str(path), member.offset_data, member.size))
-    elif suffix in (".txt", ".caption", ".json"):
-        text = tar.extractfile(member).read().decode(errors="replace")
-        if suffix != ".json":
-            sample["txt"] = text.strip()
-            return
-        try:
-            sample["json"] = json.loads(text)
-        except ValueError:
-            sample["json"] = None
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
-def _sample(path: Path, key: tuple[str, str] | None, sample: dict) -> Iterator[Record | Dropped]:
-    if key is None or not sample:
+def _sample(path: Path, key: str | None, sample: dict[str, Any]) -> Iterator[Record | Dropped]:
+    if key is None:
         return
-    name = f"{path.name}:{key[0]}/{key[1]}" if key[0] else f"{path.name}:{key[1]}"
-    facts = sample.get("json") or {}
-    facts = facts if isinstance(facts, dict) else {}
+    name, facts = f"{path.name}:{key}", sample.get("facts", {})
     written = (facts[name] for name in CAPTIONS if facts.get(name))
-    captions = sample.get("txt") or next(written, None)
+    captions = sample.get("text") or next(written, None)
     if "image" not in sample:
         yield Dropped(name, "no picture")
     elif not captions:
@@ -74,7 +70,7 @@ def _sample(path: Path, key: tuple[str, str] | None, sample: dict) -> Iterator[R
     else:
         values = {
             "captions": captions if isinstance(captions, list) else [captions],
-            "image_id": facts.get("key") or key[1],
+            "image_id": facts.get("key") or os.path.basename(key),
             "url": facts.get("url"),
         }
         yield Record(split_of(path.stem), name, values, (sample["image"],))

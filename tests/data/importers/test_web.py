@@ -5,6 +5,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -59,13 +60,14 @@ def test_tars(tmp_path, picture):
     assert [e["id"] for e in examples][2] == "00000.tar:sub/000004"
     assert {e["image"] for e in examples} == {picture}
     assert examples[1]["url"] == "http://host/1.jpg" and examples[1]["image_id"] == "000001"
-    cut = "damaged tar (unexpected end of data)"
+    cut = "tar that ends too early"
     assert summary.dropped == {"no caption": 2, "no picture": 1, cut: 1, "unreadable file": 1}
 
 
-def test_packed_tars(tmp_path):
-    (tmp_path / "a.tar").write_bytes(gzip.compress(bytes(1024)))
-    with pytest.raises(UserError, match="is packed"):
+def test_packed_tars(tmp_path, picture):
+    write_tar(tmp_path / "a.tar", [("1.jpg", picture), ("1.txt", b"x")])
+    (tmp_path / "b.tar").write_bytes(gzip.compress(os.urandom(4096)))
+    with pytest.raises(UserError, match=r"1 damaged tar \(b.tar is packed, .* gunzip"):
         engine.import_data("tars", tmp_path, tmp_path / "set")
 
 
