@@ -111,6 +111,8 @@ def import_data(
         job = worker.Job(target.name, part / "work", part / VERSION, build)
         try:
             done = _write_shards(job, plan, workers, max_bad)
+            if not any(shard["records"] for shard in done):
+                raise report.TooManyBad
         except report.TooManyBad:
             listed = part / "dropped.jsonl"
             summary = report.collect(job.spool, plan, listed)
@@ -298,8 +300,6 @@ def _write_metadata(
             del shards[split]
             for index in range(len(sizes)):
                 (job.shards / shard_name(job.name, split, index, len(sizes))).unlink()
-    if not shards:
-        raise UserError("no record could be imported")
     features = make_features(job.build.schema, job.build.labels, job.build.load.link)
     write_metadata(job.shards, job.name, features, shards, description)
     return {split: sum(records for records, _ in sizes) for split, sizes in shards.items()}

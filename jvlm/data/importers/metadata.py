@@ -42,7 +42,7 @@ def make_features(schema: str, labels: Sequence[str], link: bool) -> Any:
 
     features: dict[str, Any] = {"id": kinds.Text()}
     for key, kind in SCHEMAS[schema].items():
-        if link and kind in LINKED:
+        if link and kind in ("image", "images"):
             features[LINKED[kind]] = make("text" if kind == "image" else "texts")
         else:
             features[key] = make(kind)

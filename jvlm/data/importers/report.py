@@ -98,8 +98,10 @@ def too_many(summary: Summary, max_bad: float, listed: Path) -> str:
     """The line that an import ends with."""
     bad = sum(summary.dropped.values())
     why, count = next(iter(summary.dropped.items()))
+    cause = f"{count:,} {why} ({summary.examples[why]}); all are listed in {listed}"
+    if bad == summary.records:
+        return f"none of {bad:,} records can be used: {cause}"
     return (
         f"{bad:,} of {summary.records:,} records are bad so far, more than --max-bad {max_bad}: "
-        f"{count:,} {why} ({summary.examples[why]}); all are listed in {listed}; to go on, give a "
-        "larger --max-bad"
+        f"{cause}; to go on, give a larger --max-bad"
     )

@@ -349,6 +349,25 @@ def test_links(source, tmp_path, call):
         step(examples[2], sample_rng(0, 0))
 
 
+def test_links_of_several_pictures(define, tmp_path):
+    blobs = []
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(jpeg())
+        blobs.append(Blob(str(tmp_path / name)))
+    turns = [{"role": "user", "text": "<image><image>"}]
+    define("conversations", Record("train", "a", {"turns": turns}, tuple(blobs)))
+    engine.import_data("x", tmp_path, tmp_path / "set", options=engine.Options(link=True))
+    (example,) = read(tmp_path / "set")
+    assert example["files"] == ["a.jpg", "b.jpg"] and example["turns"]["role"] == ["user"]
+
+
+def test_nothing_to_use(define, tmp_path):
+    define("captions", Record("train", "a", {}, (Blob(str(tmp_path / "a.jpg")),)))
+    with pytest.raises(UserError, match=r"none of 1 records can be used: 1 missing file \(a: "):
+        engine.import_data("x", tmp_path, tmp_path / "set", max_bad=1)
+    assert not (tmp_path / "set").exists()
+
+
 def test_archives_cannot_be_linked(define, tmp_path):
     define("captions", Record("train", "a", {}, (Blob(str(tmp_path / "a.tar"), 512, 100),)))
     with pytest.raises(UserError, match="pictures inside archives"):
