@@ -95,8 +95,11 @@ class Builder:
             if not all(isinstance(v, list) and len(v) == len(lists[0]) for v in lists):
                 raise Unusable("wrong value", f"{names} are not lists of one length")
             entries = [dict(zip(names, row)) for row in zip(*lists)]
+        entries = [] if entries is None else entries
+        if not isinstance(entries, list):
+            raise Unusable("wrong value", f"{ascii(entries)[:60]} is not a list of entries")
         kept = []
-        for index, entry in enumerate(entries or ()):
+        for index, entry in enumerate(entries):
             if not isinstance(entry, Mapping):
                 raise Unusable("wrong value", f"{ascii(entry)[:60]} is not an entry of names")
             try:

@@ -285,19 +285,21 @@ def test_wrong_boxes(define, tmp_path):
         record("some", out, good, flat, [1, 2, 3], ["a", 0, 1, 1]),
         record("all", out),
         record("none"),
+        Record("train", "number", {"regions": 3}, blob),
     )
     summary = engine.import_data("x", tmp_path, tmp_path / "set", max_bad=0.5)
     some, none = read(tmp_path / "set")
     assert some["regions"]["phrase"] == ["1"] and none["regions"]["phrase"] == []
     np.testing.assert_array_equal(some["regions"]["box"], [[0, 0, 40, 30]])
-    assert summary.dropped == {"box outside the picture": 1}
+    assert summary.dropped == {"box outside the picture": 1, "wrong value": 1}
     assert summary.dropped_entries == {
         "wrong box": 2,
         "box outside the picture": 1,
         "box without area": 1,
     }
     entries = [(line["id"], line.get("entry")) for line in dropped(tmp_path / "set" / "1.0.0")]
-    assert entries == [("some", 0), ("some", 2), ("some", 3), ("some", 4), ("all", None)]
+    left_out = [("some", 0), ("some", 2), ("some", 3), ("some", 4)]
+    assert entries == [*left_out, ("all", None), ("number", None)]
 
 
 def test_wrong_values_name_the_record(define, tmp_path):
