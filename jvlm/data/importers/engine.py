@@ -168,7 +168,8 @@ def _working_folder(target: Path) -> Iterator[Path]:
 def _make_plan(part: Path, kind: str, files: Files, options: Options, shard_bytes: int) -> Plan:
     """Reads the annotation, or finds what an earlier call read."""
     saved = part / "work" / "plan.json"
-    if saved.exists():
+    # Before a shard is finished nothing is lost: files may have been put right meanwhile.
+    if saved.exists() and any(saved.parent.glob("*-[0-9]*.json")):
         before = json.loads(saved.read_text())
         files.asked.update(map(tuple, before["asked"]))
         now = _fingerprint(kind, files, options)

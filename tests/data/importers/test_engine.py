@@ -198,11 +198,19 @@ def test_killed_and_run_again(tmp_path):
     assert contents(tmp_path / "set") == contents(tmp_path / "other" / "set")
 
 
+def test_wrong_folder_of_pictures(source, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--max-bad 0.05: 2 missing file"):
+        engine.import_data("albef", source, tmp_path / "set", images=tmp_path / "empty")
+    engine.import_data("albef", source, tmp_path / "set", images=source / "images")
+    assert len(read(tmp_path / "set")) == 20
+
+
 def test_a_changed_source_is_refused(source, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "_write_shards", interrupt)
+    monkeypatch.setattr(engine, "_write_metadata", interrupt)
     with pytest.raises(KeyboardInterrupt):
         engine.import_data("albef", source, tmp_path / "set")
     monkeypatch.undo()
