@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,8 @@ def _write_shards(
                 raise report.TooManyBad
 
         advance(0, 0)
-        write = _write_here if min(workers, len(pending)) <= 1 else _write_in_processes
+        workers = min(workers, len(pending))
+        write = _write_here if workers <= 1 else _write_in_processes
         done.update(zip(pending, write(job, pending, workers, advance)))
     return list(done.values())
 
@@ -254,7 +256,8 @@ def _write_here(job: worker.Job, shards: Iterable, workers: int, advance) -> lis
         counts[1] += dropped
         advance(*counts)
 
-    return [job.write(shard, tick) for shard in shards]
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, of odd pictures.
+        return [job.write(shard, tick) for shard in shards]
 
 
 def _write_in_processes(

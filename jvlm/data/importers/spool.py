@@ -23,6 +23,7 @@ from jvlm.data.importers.pictures import is_video
 from jvlm.data.importers.records import Blob, Dropped, Record, Unusable
 
 _BLOCK = 16  # Shards begin at multiples of so many records.
+_LARGEST = 16_384  # Records of a shard, so that small ones, as with --link, occupy all cores.
 _MANY_SHARDS, _LARGE_SHARD = 512, 1 << 30  # Above so many, shards grow up to so many bytes first.
 
 
@@ -155,7 +156,8 @@ class _Split:
 
     def shards(self, name: str, shard_bytes: int) -> list[Shard]:
         size = self._sampled * _BLOCK
-        wanted = max(1, min(size // shard_bytes, _MANY_SHARDS), size // _LARGE_SHARD)
+        wanted = max(size // shard_bytes, self._records // _LARGEST, 1)
+        wanted = max(min(wanted, _MANY_SHARDS), size // _LARGE_SHARD)
         blocks = -(-len(self._starts) // wanted)  # Of each shard.
         starts = self._starts[::blocks]
         records = blocks * _BLOCK
