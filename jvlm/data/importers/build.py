@@ -62,7 +62,7 @@ class Builder:
         left_out: list[tuple[int, Unusable]] = []
         for key, kind in schema.items():
             if kind in ("image", "images"):
-                example |= self._pictures(key, kind, blobs, pictures)
+                example |= self._pictures(key, kind, pictures)
             elif isinstance(kind, Mapping):
                 example[key] = self._entries(values.get(key), kind, first, left_out)
                 if left_out and "label" in schema:  # It counts the entries.
@@ -71,13 +71,11 @@ class Builder:
                 example[key] = self._value(key, kind, values.get(key), first)
         return example, left_out
 
-    def _pictures(
-        self, key: str, kind: str, blobs: Sequence[Blob], pictures: Sequence[Picture]
-    ) -> dict[str, Any]:
+    def _pictures(self, key: str, kind: str, pictures: Sequence[Picture]) -> dict[str, Any]:
         if kind == "image" and len(pictures) != 1:
             raise Unusable(f"{len(pictures) or 'no'} pictures, not one", "")
         if self.load.link:
-            key, stored = LINKED[kind], [os.path.relpath(blob.path, self.root) for blob in blobs]
+            key, stored = LINKED[kind], [os.path.relpath(p.path, self.root) for p in pictures]
         else:
             stored = [picture.data for picture in pictures]
         return {key: stored[0] if kind == "image" else stored}

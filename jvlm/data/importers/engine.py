@@ -189,7 +189,7 @@ def _make_plan(part: Path, kind: str, files: Files, options: Options, shard_byte
     if not plan.shards:
         raise UserError(f"{files.root}: no records in it as {kind}: {KINDS[kind].help}")
     if plan.videos and options.link:
-        raise UserError("--link: frames of videos are no files: import without it")
+        raise UserError("--link: frames of video files are no files: import without it")
     if plan.archives and options.link:
         raise UserError("--link: pictures inside archives are no files: import without it")
     if plan.videos and importlib.util.find_spec("cv2") is None:

@@ -100,7 +100,7 @@ class Files:
         return Blob(str(self.images / names[0]))
 
     def video(self, *names: str) -> tuple[Blob, ...]:
-        """The video of the first name that is there, or the pictures of a folder of its frames.
+        """The video of the first name that is there: a file, or the folder of its frames.
 
         Args:
           *names: paths relative to the image folder, or file names, without their endings.
@@ -112,8 +112,7 @@ class Files:
         for name in names:
             folder = self.images / name
             if folder.is_dir():
-                frames = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
-                return tuple(Blob(str(path)) for path in sorted(frames, key=_frame_order))
+                return (Blob(str(folder)),)
         return (Blob(str(self.images / names[0])),)
 
     @functools.cached_property
@@ -134,11 +133,6 @@ class Files:
             for name, place in self._places.items()
             if os.path.splitext(name)[1].lower() in VIDEOS
         }
-
-
-def _frame_order(path: Path) -> tuple[int, str]:
-    """By length first: frame 2 is before frame 10, whether or not they are padded."""
-    return len(path.name), path.name
 
 
 def read_json(path: Path) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 
 from jvlm.data import images
-from jvlm.data.importers.files import VIDEOS
+from jvlm.data.importers.files import PICTURES, VIDEOS
 from jvlm.data.importers.records import Blob, Unusable
 
 _QUALITY = 95
@@ -27,12 +27,14 @@ class Picture:
     Attributes:
       data: encoded bytes; empty where the picture stays outside.
       height, width: in pixels, of the original.
+      path: its file.
       scale: stored / original size, down and right.
     """
 
     data: bytes
     height: int
     width: int
+    path: str
     scale: tuple[float, float] = (1.0, 1.0)
 
 
@@ -65,21 +67,27 @@ class Loader:
 
     def _read(self, blob: Blob) -> tuple[Picture, ...]:
         if is_video(blob):
-            return tuple(self._encode(frame) for frame in sample_frames(blob, self.frames))
+            frames = sample_frames(blob, self.frames)
+            return tuple(self._encode(frame, blob.path) for frame in frames)
+        if os.path.isdir(blob.path):
+            return tuple(self._read_picture(Blob(p)) for p in frame_files(blob, self.frames))
+        return (self._read_picture(blob),)
+
+    def _read_picture(self, blob: Blob) -> Picture:
         data = read_blob(blob)
         try:
             if self.resize is None:
                 height, width = check(data)
-                return (Picture(b"" if self.link else data, height, width),)
+                return Picture(b"" if self.link else data, height, width, blob.path)
             pixels = images.decode(data)
         except images.BadRecord as error:
             raise Unusable("unreadable picture", f"{blob.path}: {error}") from None
         height, width = pixels.shape[:2]
         if min(height, width) <= self.resize:
-            return (Picture(data, height, width),)
-        return (self._encode(pixels),)
+            return Picture(data, height, width, blob.path)
+        return self._encode(pixels, blob.path)
 
-    def _encode(self, pixels: np.ndarray) -> Picture:
+    def _encode(self, pixels: np.ndarray, path: str) -> Picture:
         height, width = pixels.shape[:2]
         if self.resize is not None and min(height, width) > self.resize:
             ratio = self.resize / min(height, width)
@@ -88,7 +96,7 @@ class Loader:
             np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420"
         )
         scale = (pixels.shape[0] / height, pixels.shape[1] / width)
-        return Picture(data, height, width, scale)
+        return Picture(data, height, width, path, scale)
 
 
 def read_blob(blob: Blob) -> bytes:
@@ -137,6 +145,21 @@ def check(data: bytes) -> tuple[int, int]:
 
 def is_video(blob: Blob) -> bool:
     return os.path.splitext(blob.path)[1].lower() in VIDEOS
+
+
+def frame_files(blob: Blob, count: int) -> list[str]:
+    """The pictures of a folder, or of more than `count` evenly spaced ones, as `sample_frames`.
+
+    Raises:
+      Unusable: there is none.
+    """
+    frames = [path for path in Path(blob.path).iterdir() if path.suffix.lower() in PICTURES]
+    # By length first: frame 2 is before frame 10, whether or not they are padded.
+    frames.sort(key=lambda path: (len(path.name), path.name))
+    if not frames:
+        raise Unusable("missing file", f"{blob.path}: no pictures")
+    count = min(count, len(frames))
+    return [str(frames[index * len(frames) // count]) for index in range(count)]
 
 
 def sample_frames(blob: Blob, count: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ class Blob:
     """Bytes of a file: the whole, or a part of an archive or a table.
 
     Attributes:
-      path: of the file.
+      path: of the file; or of a folder of pictures, the frames of a video.
       offset, size: the part; size None is up to the end.
       base64: the part is base64 text.
     """

@@ -60,7 +60,6 @@ def test_parts_of_files(tmp_path):
         (Blob(path, 5 + len(data), encoded + 4), "unreadable file"),
         (Blob(path, 0, 4, base64=True), "unreadable picture"),
         (Blob(path, 1, 4, base64=True), "unreadable picture"),
-        (Blob(str(tmp_path)), "unreadable file"),
         (Blob(str(tmp_path / "c")), "missing file"),
     ):
         with pytest.raises(Unusable, match=reason):
@@ -133,6 +132,21 @@ def test_a_header_that_rounds(video):
 def test_frames_are_shrunk(video):
     pictures = Loader(resize=2, frames=3)(video(9, 9))
     assert [images.decode(picture.data).shape for picture in pictures] == [(2, 3, 3)] * 3
+
+
+def test_a_folder_of_frames(tmp_path):
+    for number in (10, 9, 2, 1, 0):
+        (tmp_path / f"{number}.png").write_bytes(FILES["png"])
+    (tmp_path / "notes.txt").touch()
+    names = lambda count: [
+        picture.path.removeprefix(f"{tmp_path}/")
+        for picture in Loader(frames=count, link=True)(Blob(str(tmp_path)))
+    ]
+    assert names(8) == ["0.png", "1.png", "2.png", "9.png", "10.png"]
+    assert names(3) == ["0.png", "1.png", "9.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Unusable, match="missing file"):
+        Loader()(Blob(str(tmp_path / "empty")))
 
 
 @pytest.mark.parametrize(("frames", "announced"), [(20, 50), (0, 0), (0, 50)])
