@@ -12,7 +12,8 @@ from jvlm.errors import UserError
 from jvlm.metrics.caption import bleu, caption_scores, cider_d, rouge_l
 from jvlm.metrics.ptb import tokenize
 
-FILE = pathlib.Path(__file__).parent.parent / "golden" / "metrics_caption.json"
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+FILE = GOLDEN / "metrics_caption.json"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,14 @@ def test_tokens(golden):
     assert tokenize(golden["predictions"]) == golden["prediction_tokens"]
     flat = [caption for captions in golden["references"] for caption in captions]
     assert tokenize(flat) == [text for texts in golden["reference_tokens"] for text in texts]
+
+
+def test_hard_tokens():
+    """What the Java program makes of some 1,600 contractions, numbers, addresses, faces, signs."""
+    hard = json.loads((GOLDEN / "metrics_ptb.json").read_text(encoding="utf-8"))
+    captions = [line for caption in hard["captions"] for line in (caption, "The x")]
+    for caption, want, got in zip(hard["captions"], hard["tokens"], tokenize(captions)[::2]):
+        assert got == want, caption
 
 
 def test_each_score(golden):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records what the official scorers make of captions and answers that are made here.
 
-python -m tests.parity.make_metrics VQA_EVAL    # writes tests/golden/metrics_{caption,vqa}.json
+python -m tests.parity.make_metrics VQA_EVAL    # writes tests/golden/metrics_{caption,ptb,vqa}.json
 
 Needs pycocoevalcap 1.2 and Java; VQA_EVAL is PythonEvaluationTools/vqaEvaluation/vqaEval.py of
 GT-Vision-Lab/VQA.
@@ -50,6 +50,7 @@ ANSWERS = (
 def main(vqa_eval: str):
     rng = random.Random(0)
     save("caption", caption_goldens(rng))
+    save("ptb", ptb_goldens())
     save("vqa", vqa_goldens(rng, load_vqa_eval(pathlib.Path(vqa_eval))))
 
 
@@ -69,11 +70,25 @@ def make_caption(rng) -> str:
     return text.strip() + rng.choice((".", "", " .", "!", "..."))
 
 
+def coco_tokens(captions) -> dict:
+    """pycocoevalcap's tokens of lists of captions: their number -> list."""
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    as_coco = {i: [{"caption": text} for text in texts] for i, texts in enumerate(captions)}
+    return PTBTokenizer().tokenize(as_coco)
+
+
+def ptb_goldens() -> dict:
+    """The tokens of the hard captions that the file holds, each before the line 'The x'."""
+    captions = json.loads((GOLDEN / "metrics_ptb.json").read_text(encoding="utf-8"))["captions"]
+    tokens = coco_tokens([[caption, "The x"] for caption in captions])
+    return {"captions": captions, "tokens": [tokens[i][0] for i in range(len(captions))]}
+
+
 def caption_goldens(rng) -> dict:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     predictions = [make_caption(rng) for _ in range(520)]
     references = []
@@ -84,11 +99,7 @@ def caption_goldens(rng) -> dict:
         options = (prediction, alike, shuffled, make_caption(rng), make_caption(rng))
         references.append([rng.choice(options) for _ in range(rng.randint(1, 3))])
 
-    def tokenize(captions):
-        as_coco = {i: [{"caption": text} for text in texts] for i, texts in enumerate(captions)}
-        return PTBTokenizer().tokenize(as_coco)
-
-    guesses, truths = tokenize([[text] for text in predictions]), tokenize(references)
+    guesses, truths = coco_tokens([[text] for text in predictions]), coco_tokens(references)
     rouge, each_rouge = Rouge().compute_score(truths, guesses)
     cider, each_cider = Cider().compute_score(truths, guesses)
     return {
