@@ -64,6 +64,7 @@ MAY_IMPORT = {
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "generation", "pretrained", "versions"},
+    "score": {"errors", "metrics"},
     "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))

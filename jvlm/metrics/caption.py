@@ -35,6 +35,17 @@ def caption_scores(
     Raises:
       UserError: the lengths differ, or an image has no reference.
     """
+    tokens = tokenize_pairs(predictions, references)
+    scores = {f"bleu{n}": value for n, value in enumerate(bleu(*tokens), 1)}
+    scores["rouge_l"] = float(rouge_l(*tokens).mean())
+    scores["cider"] = float(cider_d(*tokens).mean())
+    return scores
+
+
+def tokenize_pairs(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Captions and their references as `ptb.tokenize` makes them; see `caption_scores`."""
     if len(predictions) != len(references):
         raise UserError(
             f"{len(predictions)} captions for {len(references)} images: give one caption per image"
@@ -45,11 +56,7 @@ def caption_scores(
         raise UserError(f"no reference caption{place}: leave such images out")
     words = iter(tokenize(list(itertools.chain.from_iterable(references))))
     references = [list(itertools.islice(words, len(captions))) for captions in references]
-    predictions = tokenize(predictions)
-    scores = {f"bleu{n}": value for n, value in enumerate(bleu(predictions, references), 1)}
-    scores["rouge_l"] = float(rouge_l(predictions, references).mean())
-    scores["cider"] = float(cider_d(predictions, references).mean())
-    return scores
+    return tokenize(predictions), references
 
 
 def bleu(

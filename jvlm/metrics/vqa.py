@@ -91,6 +91,21 @@ def exact_match(
     )
 
 
+def agreement_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """iVQA accuracy (Yang et al. 2021): min(matches / 2, 1), of five people's answers.
+
+    Both sides are taken as they are, case and spaces around them aside. float64[questions].
+    """
+    _check(predictions, answers)
+    fold = lambda text: text.strip().lower()
+    return np.array(
+        [
+            min(sum(fold(text) == fold(prediction) for text in given) / 2, 1.0)
+            for prediction, given in zip(predictions, answers)
+        ]
+    )
+
+
 def gqa_answer(answer: str) -> str:
     """What GQA compares: lower case without the final full stop (LLaVA, convert_gqa_for_eval)."""
     return answer.strip().rstrip(".").lower()
@@ -112,32 +127,6 @@ def anls(
         score = 1 - min(distances)
         scores.append(score if score >= threshold else 0.0)
     return np.array(scores)
-
-
-def chosen_option(answer: str, options: Sequence[str]) -> int:
-    """Which option of a multiple-choice question an answer names.
-
-    'B', '(B)', 'b.', 'B. a dog', 'The answer is B.' and the text of an option are understood.
-
-    Returns:
-      The place of the option, -1 where none is named (which counts as wrong).
-    """
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
-    text = answer.strip()
-    texts = [option.strip().lower().rstrip(".") for option in options]
-    if text.lower().rstrip(".") in texts:
-        return texts.index(text.lower().rstrip("."))
-    if letters:
-        patterns = (
-            rf"\(?([{letters}{letters.lower()}])[).:]?",
-            rf"\(?([{letters}])[).:]\s.*",
-            rf".*\b[Aa]nswer(?: is|:)\s*\(?([{letters}])\b.*",
-        )
-        for pattern in patterns:
-            match = re.fullmatch(pattern, text, re.DOTALL)
-            if match:
-                return letters.index(match[1].upper())
-    return -1
 
 
 def edit_distance(first: str, second: str) -> int:
