@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "tokenizers": {"errors", "config"},
     "metrics": {"errors"},
     "data": {"errors", "config", "paths"},
-    "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
+    "evaluators": {"errors", "config", "data", "generation", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "versions": set(),
     "roll_call": {"errors"},

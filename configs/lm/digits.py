@@ -89,6 +89,16 @@ def get_config(arg=""):
         answers=dict(
             kind="perplexity", name="answers", data=dict(data, transforms=(*draw, answers, keep))
         ),
+        # What it writes, by kind of question.
+        written=dict(
+            kind="generate",
+            task="exact",
+            name="written",
+            prompt=QUESTION,
+            fields=dict(answers="qa/answer", category="qa/kind"),
+            options=dict(max_new_tokens=8),
+            data=dict(data, transforms=draw),
+        ),
     )
     c.eval.every_steps = 500
     c.eval.texts = dict(

@@ -359,13 +359,20 @@ def _retrieval(rows):
         right = set(row["answers"])
         rank = next((i for i, key in enumerate(row["prediction"]) if key in right), math.inf)
         samples.append({"rank": rank})
-    for direction in dict.fromkeys(_column(rows, "direction")):
-        ranks = [s["rank"] for s, row in zip(samples, rows) if row["direction"] == direction]
-        for k, value in recall_of_ranks(np.array(ranks), (1, 5, 10)).items():
-            figures[f"{direction}_r{k}"] = value
-    if len(figures) > 3:
-        total = sum(figures.values())
-        figures |= {"mean": total / len(figures), "rsum": 100 * total}
+    groups: dict[str, dict[str, list[float]]] = {}
+    for row, sample in zip(rows, samples):
+        stage = f"_{row['stage']}" if row.get("stage") else ""
+        groups.setdefault(stage, {}).setdefault(row["direction"], []).append(sample["rank"])
+    for stage, directions in groups.items():
+        recalls = {
+            f"{direction}_r{k}{stage}": value
+            for direction, ranks in directions.items()
+            for k, value in recall_of_ranks(np.array(ranks), (1, 5, 10)).items()
+        }
+        figures |= recalls
+        if len(directions) > 1:
+            total = sum(recalls.values())
+            figures |= {f"mean{stage}": total / len(recalls), f"rsum{stage}": 100 * total}
     # No rank is infinite in JSON.
     return figures, [{} if math.isinf(s["rank"]) else {"rank": s["rank"] + 1} for s in samples]
 
@@ -461,6 +468,7 @@ TASKS: dict[str, Task] = {
             "direction": "text",
         },
         "recall at 1, 5, 10 of ranked ids, by direction",
+        {"stage": "text"},
     ),
     "science_qa": Task(
         _science_qa,
