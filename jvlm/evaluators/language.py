@@ -33,6 +33,13 @@ class _Asked(Predictor):
         self._fields = dict(fields)
         self._count = len(batches) if count is None else min(count, len(batches))
         self._speaker = Speaker(model, tokenizer, mesh, generation)
+        # Before the training: a mistake must not wait for its end.
+        missing = [f for f in TASKS[task].needs if f not in self._fields and f != "prediction"]
+        if missing:
+            raise UserError(f"{self.name}: fields: the task {task} needs {', '.join(missing)} too")
+        example = batches.examples([0])[0]
+        self._fill(prompt, example)
+        self._references(example)
 
     def predict(self, params) -> Predictions:
         """The answers, with their prompts and references."""
