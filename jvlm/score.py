@@ -186,7 +186,10 @@ def _java_metrics(task: str, rows: Sequence[Mapping], names: Sequence[str]) -> d
         raise UserError("METEOR and SPICE need Java, and there is no java on the path")
     pairs = tokenize_pairs(*([row[key] for row in rows] for key in ("prediction", "references")))
     said, known = {i: [text] for i, text in enumerate(pairs[0])}, dict(enumerate(pairs[1]))
-    scorers = {"meteor": Meteor, "spice": Spice}
-    return {
-        f"caption/{name}": float(scorers[name]().compute_score(known, said)[0]) for name in names
-    }
+    scorers, metrics = {"meteor": Meteor, "spice": Spice}, {}
+    for name in names:
+        try:
+            metrics[f"caption/{name}"] = float(scorers[name]().compute_score(known, said)[0])
+        except Exception as error:  # Java's, or that of what SPICE downloads on first use.
+            raise UserError(f"{name} failed: {type(error).__name__}: {error}") from None
+    return metrics

@@ -61,8 +61,8 @@ def _any(words: str) -> str:
 _NUMBER = r"(?:\d+(?:[.,:\xad]\d+)*|(?:[.,:\xad]\d+)+)"
 _AREA = r"(?:\d{2,4}[- \xa0]|\(\d{2,3}\)[ \xa0]?)"
 _COUNTRY = r"\d{2,4}[- \xa0]"
-_ENDING = r"(?i:[smdt]|re|ve|ll)(?![A-Za-z])"
-_ELISION = rf"(?:[A-HJ-XZ]{_Q}(?!{_ENDING}){_L}{{2,}}|[dlno]{_Q}(?!{_ENDING})[A-Za-z0-9]{{2,}})"
+_CLITIC = r"(?i:[smdt]|re|ve|ll)(?![A-Za-z])"
+_ELISION = rf"(?:[A-HJ-XZ]{_Q}(?!{_CLITIC}){_L}{{2,}}|[dlno]{_Q}(?!{_CLITIC})[A-Za-z0-9]{{2,}})"
 _NAME = (
     rf"(?:{_L}+[aeiouyAEIOUY]{_Q}[aeiouA-Z]{_L}*"
     rf"|(?i:c{_Q}mon|cap{_Q}n|e{_Q}er|ev{_Q}ry|nat{_Q}l|ne{_Q}er|s{_Q}mores))"
@@ -85,7 +85,7 @@ _TOKENS = [
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}",
         _ELISION,
         _NAME,
-        rf"(?:[djl]|ol|dunkin|somethin)'(?!{_ENDING})|[Yy]{_Q}(?!{_ENDING})",
+        rf"(?:[djl]|ol|dunkin|somethin)'(?!{_CLITIC})|[Yy]{_Q}(?!{_CLITIC})",
         rf"(?i:{_Q}(?:em|cause|till?)|{_Q}n{_Q}|'n(?=\s)|\u2019n|'t(?=is|was))",
         rf"{_Q}\d\ds|{_Q}\d\d(?=\s)",
         rf"(?i:n['\u2019\u2018`]t)(?!{_L})",

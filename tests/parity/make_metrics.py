@@ -48,10 +48,9 @@ ANSWERS = (
 
 
 def main(vqa_eval: str):
-    rng = random.Random(0)
-    save("caption", caption_goldens(rng))
+    save("caption", caption_goldens(random.Random(0)))
     save("ptb", ptb_goldens())
-    save("vqa", vqa_goldens(rng, load_vqa_eval(pathlib.Path(vqa_eval))))
+    save("vqa", vqa_goldens(random.Random(0), load_vqa_eval(pathlib.Path(vqa_eval))))
 
 
 def save(name, value):
