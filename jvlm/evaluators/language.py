@@ -147,6 +147,9 @@ class Generate(_Asked):
 class Rank(_Asked):
     """The likeliest of given answers, scored by a task.
 
+    A task of scores gets them instead: 'visdial' those of all candidates, 'auc' the probability of
+    the first.
+
     Args:
       task, prompt, fields, name, inputs, count: see `Generate`.
       candidates: the same for all; or the example's entry that lists them, 'a/b' as for fields.
@@ -197,10 +200,18 @@ class Rank(_Asked):
         scores = self._speaker.rank_batch(batch, given, **self._how)
         answers = []
         for texts, row in zip(lists, scores):
-            row = row[: len(texts)]
-            finite = [float(value) if np.isfinite(value) else None for value in row]
-            answers.append({"prediction": texts[int(row.argmax())], "scores": finite})
+            # What was not preselected is as good as impossible; JSON knows no infinity.
+            values = np.maximum(row[: len(texts)].astype(np.float64), -1e9)
+            answers.append({"candidates": texts, "scores": values.tolist()})
+            answers[-1]["prediction"] = self._prediction(texts, values)
         return answers
+
+    def _prediction(self, texts: Sequence[str], scores: np.ndarray) -> Any:
+        kind = TASKS[self.task].needs["prediction"]
+        if kind == "a number":
+            odds = np.exp(scores - scores.max())
+            return float(odds[0] / odds.sum())
+        return scores.tolist() if kind == "a list of numbers" else texts[int(scores.argmax())]
 
 
 def _entry(example: Mapping, key: str) -> Any:

@@ -179,6 +179,11 @@ def _vqa(rows):
     return _accuracy(rows, values, "answer_type", "question_type")
 
 
+def _textvqa(rows):
+    pairs = _column(rows, "prediction"), _column(rows, "answers")
+    return _accuracy(rows, vqa.vqa_accuracy(*pairs, vqa.textvqa_answer))
+
+
 def _ivqa(rows):
     answers = _column(rows, "answers")
     return _accuracy(rows, vqa.agreement_accuracy(_column(rows, "prediction"), answers))
@@ -477,6 +482,7 @@ TASKS: dict[str, Task] = {
         {"category": "a text or a number", "has_image": "true or false"},
     ),
     "snli_ve": Task(_labels, _LABEL, "accuracy of labels, and of each label"),
+    "textvqa": Task(_textvqa, _TEXT_ANSWERS, "TextVQA accuracy, as EvalAI and LLaVA have it"),
     "visdial": Task(
         _visdial,
         {"prediction": "a list of numbers", "answer": "a number"},
@@ -486,7 +492,7 @@ TASKS: dict[str, Task] = {
     "vqa": Task(
         _vqa,
         _TEXT_ANSWERS,
-        "VQA accuracy (VQAv2, OK-VQA, A-OKVQA, TextVQA, VizWiz)",
+        "VQA accuracy (VQAv2, OK-VQA, A-OKVQA, VizWiz)",
         {"answer_type": "text", "question_type": "text"},
     ),
 }

@@ -50,7 +50,17 @@ def normalize_answer(answer: str) -> str:
     return " ".join(_WHOLE.get(word, word) for word in words if word not in ("a", "an", "the"))
 
 
-def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+def textvqa_answer(answer: str) -> str:
+    """TextVQA's normalisation (EvalAI's, m4c_evaluator.py of LLaVA): without ',' and '?' first."""
+    text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return normalize_answer(_strip(text))
+
+
+def vqa_accuracy(
+    predictions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    normalize: Callable[[str], str] | None = None,
+) -> np.ndarray:
     """VQA accuracy: for each choice of all answers but one, min(matches / 3, 1); their mean.
 
     As in the official script nothing is normalised where all people gave the same answer.
@@ -58,6 +68,7 @@ def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -
     Args:
       predictions: one answer per question.
       answers: what people answered (ten in VQAv2).
+      normalize: applied to all answers in place of that (`textvqa_answer`).
 
     Returns:
       float64[questions] in [0, 1].
@@ -68,9 +79,9 @@ def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -
     _check(predictions, answers)
     scores = []
     for prediction, given in zip(predictions, answers):
-        prediction, *given = (_strip(text) for text in (prediction, *given))
-        if len(set(given)) > 1:
-            prediction, *given = (normalize_answer(text) for text in (prediction, *given))
+        prediction, *given = map(normalize or _strip, (prediction, *given))
+        if normalize is None and len(set(given)) > 1:
+            prediction, *given = map(normalize_answer, (prediction, *given))
         hits = [text == prediction for text in given]
         scores.append(np.mean([min(1.0, (sum(hits) - hit) / 3) for hit in hits]))
     return np.array(scores)

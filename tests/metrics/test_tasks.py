@@ -13,6 +13,7 @@ from jvlm.metrics.benchmarks import gqa_consistency
 from jvlm.metrics.choice import science_qa_option
 from jvlm.metrics.retrieval import reranked, top_ranked
 from jvlm.metrics.tasks import TASKS, score
+from jvlm.metrics.vqa import textvqa_answer
 from jvlm.score import score_file
 
 FILE = pathlib.Path(__file__).parent.parent / "golden" / "metrics_tasks.json"
@@ -55,6 +56,14 @@ def test_gqa_as_the_official_script(golden, tmp_path):
     got = score_file(said, "gqa", questions).metrics
     want = {f"gqa/{name}": value for name, value in golden["gqa"]["figures"].items()}
     assert got == pytest.approx(want, abs=1e-9)
+
+
+def test_textvqa_as_llava(golden):
+    golden = golden["textvqa"]
+    assert [textvqa_answer(text) for text in golden["strings"]] == golden["normalized"]
+    found = score("textvqa", golden["rows"])
+    assert found.metrics["textvqa/accuracy"] == pytest.approx(golden["figures"]["accuracy"])
+    assert [s["accuracy"] for s in found.samples] == pytest.approx(golden["each"])
 
 
 def test_visdial_as_the_challenge(golden):

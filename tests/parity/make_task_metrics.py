@@ -4,8 +4,8 @@
 
 python -m tests.parity.make_task_metrics FOLDER    # writes tests/golden/metrics_tasks.json
 
-FOLDER has GQA's eval.py as gqa_eval.py, LLaVA's eval_pope.py and eval_science_qa.py, and
-visdialch/metrics.py of the VisDial challenge starter as visdial_metrics.py (it needs torch).
+FOLDER has GQA's eval.py as gqa_eval.py, LLaVA's eval_pope.py, eval_science_qa.py and
+m4c_evaluator.py, and visdialch/metrics.py of the VisDial challenge starter as visdial_metrics.py (it needs torch).
 """
 
 import importlib.util
@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 import tempfile
+
+from tests.parity.make_metrics import ANSWERS
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 SAID = (
@@ -50,6 +52,7 @@ def main(folder: str):
             "science_qa": science_qa(rng, folder, place),
             "gqa": gqa(rng, folder, place),
             "visdial": visdial(rng, folder),
+            "textvqa": textvqa(rng, folder),
         }
     text = json.dumps(golden, ensure_ascii=False, separators=(",", ":"))
     (GOLDEN / "metrics_tasks.json").write_text(text + "\n", encoding="utf-8")
@@ -178,12 +181,42 @@ def gqa(rng, folder, place) -> dict:
     return {"questions": questions, "said": said, "figures": figures}
 
 
+def load(path: pathlib.Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def textvqa(rng, folder) -> dict:
+    module = load(folder / "m4c_evaluator.py")
+    evaluator, process = module.TextVQAAccuracyEvaluator(), module.EvalAIAnswerProcessor()
+    strings = [*ANSWERS, *(text.upper() for text in ANSWERS), "Levi's, 5?", "it's a dog's"]
+    strings += [
+        f"{rng.choice(ANSWERS)}{rng.choice(', /-')}{rng.choice(ANSWERS)}" for _ in range(90)
+    ]
+    rows = []
+    for _ in range(150):
+        pool = rng.sample(strings, rng.choice((1, 2, 3)))
+        rows.append(
+            dict(
+                prediction=rng.choice((*pool, rng.choice(strings))),
+                answers=[rng.choice(pool) for _ in range(10)],
+            )
+        )
+    each = [
+        evaluator.eval_pred_list([{"pred_answer": r["prediction"], "gt_answers": r["answers"]}])
+        for r in rows
+    ]
+    figures = {"accuracy": sum(each) / len(each)}
+    normalized = [process(text) for text in strings]
+    return dict(rows=rows, each=each, figures=figures, strings=strings, normalized=normalized)
+
+
 def visdial(rng, folder) -> dict:
     import torch
 
-    spec = importlib.util.spec_from_file_location("metrics", folder / "visdial_metrics.py")
-    metrics = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(metrics)
+    metrics = load(folder / "visdial_metrics.py")
     rows = [
         dict(
             prediction=[round(rng.gauss(0, 1), 6) for _ in range(20)],
