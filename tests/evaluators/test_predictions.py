@@ -48,6 +48,7 @@ class Examples:
             "qa": {"question": f"is it {('red', 'blue')[i % 2]} ?", "answer": ("yes", "no")[i % 2]},
             "options": ["yes", "no", "red"][: 2 + i % 2],
             "number": np.int32(i),
+            "right": i % 2,
             "pixels": np.full((2, 2), i, np.float32),
         }
         for i in range(11)
@@ -114,6 +115,21 @@ def test_written_answers_score_alike(build, mesh, speaker, tmp_path):
     scores = alone.rank(prompts=["is it blue ?"], candidates=[" yes", " no", " red"])
     np.testing.assert_allclose(rows[1]["scores"], scores[0], rtol=1e-4)
     assert rows[1]["prediction"] == ["yes", "no", "red"][scores[0].argmax()]
+
+
+@pytest.mark.parametrize("task", ["auc", "visdial"])
+def test_tasks_of_scores(build, mesh, task):
+    """They get the candidates' scores, not the best one's text."""
+    make, params = build
+    fields = dict(label="right", answer="right")
+    options = section("rank", candidates=("yes", "no"), before=" ", count=4)
+    evaluator = make(a={**options, "task": task, "fields": fields})["a"]
+    with jax.set_mesh(mesh):
+        found = evaluator.predict(params)
+    scores = np.array([row["scores"] for row in found.rows])
+    want = {"auc": np.exp(scores[:, 0]) / np.exp(scores).sum(1), "visdial": scores}[task]
+    np.testing.assert_allclose([row["prediction"] for row in found.rows], want, rtol=1e-6)
+    assert f"{task}/{'auc' if task == 'auc' else 'mrr'}" in evaluator.score(found)
 
 
 def test_the_decoding_is_told(build):

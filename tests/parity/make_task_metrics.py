@@ -5,7 +5,8 @@
 python -m tests.parity.make_task_metrics FOLDER    # writes tests/golden/metrics_tasks.json
 
 FOLDER has GQA's eval.py as gqa_eval.py, LLaVA's eval_pope.py, eval_science_qa.py and
-m4c_evaluator.py, and visdialch/metrics.py of the VisDial challenge starter as visdial_metrics.py (it needs torch).
+m4c_evaluator.py, and visdialch/metrics.py of the VisDial challenge starter as visdial_metrics.py
+(it needs torch).
 """
 
 import importlib.util
@@ -192,9 +193,8 @@ def textvqa(rng, folder) -> dict:
     module = load(folder / "m4c_evaluator.py")
     evaluator, process = module.TextVQAAccuracyEvaluator(), module.EvalAIAnswerProcessor()
     strings = [*ANSWERS, *(text.upper() for text in ANSWERS), "Levi's, 5?", "it's a dog's"]
-    strings += [
-        f"{rng.choice(ANSWERS)}{rng.choice(', /-')}{rng.choice(ANSWERS)}" for _ in range(90)
-    ]
+    one = lambda: rng.choice(ANSWERS)
+    strings += [one() + rng.choice(", /-") + one() for _ in range(90)]
     rows = []
     for _ in range(150):
         pool = rng.sample(strings, rng.choice((1, 2, 3)))
