@@ -41,12 +41,16 @@ def score_file(
     """
     path = Path(path)
     known = _read_references(Path(references)) if references else None
-    rows, places = [], []
+    rows, places, seen = [], [], set()
     for place, row in _read(path):
         rows.append(_prediction(row, known, f"{path}:{place}", task))
         places.append(place)
+        key = rows[-1].get("id", f"line {place}")
+        if key in seen:
+            raise UserError(f"{path}:{place}: a second prediction for id {key!r}")
+        seen.add(key)
     if known is not None and len(rows) < len(known):
-        missing = len(known) - len({row["id"] for row in rows})
+        missing = len(known) - len(rows)
         print(f"jvlm: {missing:,} of {len(known):,} references lack a prediction", file=sys.stderr)
     result = score(task, rows, where=lambda i: f"{path}:{places[i]}")
     if java:
@@ -120,6 +124,8 @@ def _by_id(value: Any, path: Path) -> dict[str, dict[str, Any]]:
         if key is None:
             raise UserError(f"{path}: reference {number} has no id: one of {', '.join(_IDS)}")
         fields = {name: field for name, field in one.items() if name not in (*_IDS, "prediction")}
+        if known.setdefault(str(one[key]), fields) is not fields:
+            raise UserError(f"{path}: reference {number} has the id {one[key]!r} a second time")
         known[str(one[key])] = _own_terms(fields)
     return known
 

@@ -6,13 +6,19 @@ import json
 
 import pytest
 
+from jvlm.cli.score import TASK_NAMES
 from jvlm.errors import UserError
+from jvlm.metrics.tasks import TASKS
 from jvlm.score import score_file
 
 
 def lines(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+def test_help_names_every_task():
+    assert list(TASK_NAMES) == sorted(TASKS)
 
 
 def test_our_file(tmp_path, call):
@@ -68,6 +74,12 @@ def test_llava_files(tmp_path):
         ('{"prediction": "a"}', '{"id": 1, "answers": ["a"]}', "p.jsonl:1: no id"),
         ('{"id": 2, "prediction": "a"}', '{"id": 1, "answers": ["a"]}', "id 2 is not among"),
         ('{"id": 2, "prediction": "a"}', '{"answers": ["a"]}', "reference 1 has no id"),
+        ('{"id": 2, "prediction": "a"}', '{"id": 2}\n{"id": 2}', "the id 2 a second time"),
+        (
+            '{"id": 2, "prediction": "a", "answers": ["a"]}\n{"id": 2}',
+            None,
+            "p.jsonl:2: a second prediction for id 2",
+        ),
     ],
 )
 def test_wrong_files(tmp_path, content, references, message):

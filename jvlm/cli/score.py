@@ -6,12 +6,18 @@ import argparse
 
 from jvlm.cli import options
 
+TASK_NAMES = (  # Of metrics.tasks, which --help need not load.
+    *("anls", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa", "mme"),
+    *("multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
+    *("textvqa", "visdial", "vqa"),
+)
+
 
 def add(verb) -> None:
     """Adds this verb to the command line; `verb` makes one."""
     score = verb("score", run_score, "Score a file of predictions, ours or others'.")
     score.add_argument("predictions", metavar="PREDICTIONS", help="JSON lines, or a JSON list")
-    score.add_argument("--task", required=True, help="caption, vqa, ...; an unknown one lists them")
+    score.add_argument("--task", required=True, help=f"one of {', '.join(TASK_NAMES)}")
     score.add_argument(
         "--references", metavar="FILE", help="by id: JSON lines, or COCO's, VQA's, GQA's own file"
     )
