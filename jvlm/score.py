@@ -45,10 +45,11 @@ def score_file(
     for place, row in _read(path):
         rows.append(_prediction(row, known, f"{path}:{place}", task))
         places.append(place)
-        key = rows[-1].get("id", f"line {place}")
-        if key in seen:
-            raise UserError(f"{path}:{place}: a second prediction for id {key!r}")
-        seen.add(key)
+        if known is not None:
+            key = rows[-1]["id"]
+            if key in seen:
+                raise UserError(f"{path}:{place}: a second prediction for id {key!r}")
+            seen.add(key)
     if known is not None and len(rows) < len(known):
         missing = len(known) - len(rows)
         print(f"jvlm: {missing:,} of {len(known):,} references lack a prediction", file=sys.stderr)

@@ -76,9 +76,9 @@ def test_llava_files(tmp_path):
         ('{"id": 2, "prediction": "a"}', '{"answers": ["a"]}', "reference 1 has no id"),
         ('{"id": 2, "prediction": "a"}', '{"id": 2}\n{"id": 2}', "the id 2 a second time"),
         (
-            '{"id": 2, "prediction": "a", "answers": ["a"]}\n{"id": 2}',
-            None,
-            "p.jsonl:2: a second prediction for id 2",
+            '{"id": 1, "prediction": "a"}\n' * 2,
+            '{"id": 1, "answers": ["a"]}',
+            "p.jsonl:2: a second",
         ),
     ],
 )
