@@ -33,9 +33,9 @@ va vt wed wis wisc wyo
 """
 # ... and titles and the like, ...
 _TITLES = """
-adj adm adv alex asst atty attys ave brig capt cf cie cmdr col cpl dept det dr drs elec ens ft gen
-gov govs hon insp jos lieut lt maj messrs mfg mlle mme mr mrs ms msgr mt mtg natl pfc ph\\.d ph pres
-prof profs pvt rep reps rev sen sens sfc sgt spc st ste supt supts treas vs wm
+adj adm adv alex assoc asst atty attys ave brig capt cf cie cmdr col cpl dept det dr drs elec ens ft
+gen gov govs hon insp jos lieut lt maj messrs mfg mlle mme mr mrs ms msgr mt mtg natl pfc ph\\.d ph
+pres prof profs pvt rep reps rev sen sens sfc sgt spc st ste supt supts treas vs wm
 """
 # ... to these where they begin with a capital, ...
 _CAPITALISED = "ark az del ill la mass miss ore pa tex wash"
@@ -80,7 +80,7 @@ _TOKENS = [
     for pattern in (
         # Words; with a hyphen, an elision, full stops or marks between their parts, or slashes.
         rf"{_W}+",
-        rf"(?!(?i:n{_Q}t)){_PART}(?:{_HYPHEN}{_PART})+|[A-Za-z0-9][A-Za-z0-9.,]*(?:-{_PART})+",
+        rf"(?!(?i:n{_Q}t)){_PART}(?:{_HYPHEN}{_PART})+|[A-Za-z0-9][A-Za-z0-9.,]*(?:-[A-Za-z0-9]+)+",
         rf"{_L}{_W}*(?:[.!?]{_L}{_W}*)+",
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}",
         _ELISION,
@@ -172,8 +172,13 @@ def tokenize(captions: Sequence[str]) -> list[str]:
             place += 1
         else:
             place, tokens = _next(text, place)
-            line += [token for token in tokens if token.strip("-.") and token not in _DROPPED]
+            line += [token for token in tokens if not _is_dropped(token)]
     return lines
+
+
+def _is_dropped(token: str) -> bool:
+    """Whether it is punctuation, or nothing; five dashes are something."""
+    return token in _DROPPED or not (token.strip("-.") or len(token) > 4 and "-" in token)
 
 
 def _next(text: str, place: int) -> tuple[int, list[str]]:
