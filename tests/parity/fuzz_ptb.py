@@ -15,18 +15,19 @@ from jvlm.metrics.ptb import tokenize
 from tests.parity.make_metrics import ODD, coco_tokens
 
 WORDS = """
-a man woman dog cat two three people sitting standing on in of the with next to near street red blue
-white small large skateboard pizza umbrella baseball kitchen train bus sign frisbee grass water wave
-holding riding wearing hat tie shirt laptop phone giraffe zebra bird boat plane sky clouds building
-clock tower traffic light parking flowers cake banana sandwich fork bowl couch bed teddy bear tennis
-The There It An A Some They
-""".split()
+a man woman dog cat two three people sitting standing on in of the with next to near street red
+blue white small large skateboard pizza umbrella baseball kitchen train bus sign frisbee grass
+water wave holding riding wearing hat tie shirt laptop phone giraffe zebra bird boat plane sky
+clouds building clock tower traffic light parking flowers cake banana sandwich fork bowl couch bed
+teddy bear tennis The There It An A Some They
+"""
 MORE = """
-can't won't it's man's men's dogs' isn't I'm you're we've he'll she'd t-shirts two-story double-decker
-2 10 100 1,000 2nd 4th 50% $5 12:30 7:45 USA U.S. UK TV Mr. Mrs. Dr. Jr. vs. a.m. #1 M&Ms "STOP"
-'STOP' (left) .. -- ! wii McDonald's 7-Eleven 747 F-16 1950's 1950s '50s mid-air x-ray 3/4 half-eaten
-' " 5'10" 6ft naïve crêpe
-""".split()
+can't won't it's man's men's dogs' isn't I'm you're we've he'll she'd t-shirts two-story
+double-decker 2 10 100 1,000 2nd 4th 50% $5 12:30 7:45 USA U.S. UK TV Mr. Mrs. Dr. Jr. vs. a.m. #1
+M&Ms "STOP" 'STOP' (left) .. -- ! wii McDonald's 7-Eleven 747 F-16 1950's 1950s '50s mid-air x-ray
+3/4 half-eaten ' " 5'10" 6ft naïve crêpe
+"""
+WORDS, MORE = WORDS.split(), MORE.split()
 JOINS = [" "] * 14 + [", ", ". ", ": ", "; ", "-", "/", "'s ", ". The ", ' "', ""]
 ENDS = (".", ".", "", " .", "  ", "!", "...", "?")
 WRAPS = ("{}'s", '"{}"', "({})", "{}.", "{};", "'{}'", "{}!")
