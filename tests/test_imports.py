@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
     "metrics": {"errors"},
-    "data": {"errors", "config", "paths"},
+    "data": {"errors", "config", "paths", "progress"},
     "evaluators": {"errors", "config", "data", "generation", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "versions": set(),

@@ -91,3 +91,8 @@ def test_one_entry_of_a_group_of_lists():
     choose = compose([("choose", dict(key="questions", out="qa"))])
     drawn = [choose(example, np.random.default_rng(seed))["qa"] for seed in range(20)]
     assert {(qa["question"], qa["answer"]) for qa in drawn} == {("q1", "a1"), ("q2", "a2")}
+
+
+def test_join():
+    steps = [("join", dict(key="lines", separator="|", out="poem"))]
+    assert compose(steps)({"lines": ["one", "two"]}, None)["poem"] == "one|two"
