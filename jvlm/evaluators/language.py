@@ -76,11 +76,15 @@ class _Asked(Predictor):
         raise NotImplementedError
 
     def _references(self, example: Mapping) -> dict[str, Any]:
-        fields, kinds = {}, TASKS[self.task].needs
+        fields, kinds = {}, TASKS[self.task].may | TASKS[self.task].needs
         for name, key in self._fields.items():
             value = _plain(_entry(example, key))
-            many = kinds.get(name, "").startswith("a list")
-            fields[name] = [value] if many and not isinstance(value, list) else value
+            kind = kinds.get(name, "")
+            if kind.startswith("a list") and not isinstance(value, list):
+                value = [value]
+            elif kind in ("text", "a text or a number") and isinstance(value, list) and value:
+                value = value[0]
+            fields[name] = value
         return fields
 
     def _fill(self, template: str, example: Mapping) -> str:
@@ -99,8 +103,8 @@ class Generate(_Asked):
       task: of `metrics.tasks.TASKS`: 'caption', 'vqa', 'exact', 'multiple_choice' ...
       prompt: template, filled from an example: '{question}', 'Question: {qa[question]} Answer:'.
       fields: field of the predictions -> entry of the example, 'a/b' for entry b of entry a: the
-        references that the task needs, and what else is of use, such as `id`. Where the task needs
-        a list, a single value is one of its own.
+        references that the task needs, and what else is of use, such as `id`. A single value serves
+        as a list of one where the task needs a list, and the first of a list where it needs one.
       options: of generation, see `generation.Options`, and `allowed_texts`.
       name: first part of the metrics' names; default the task.
       inputs: entries of the example that the model reads too, such as `image`.

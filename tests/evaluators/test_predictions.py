@@ -49,6 +49,7 @@ class Examples:
             "options": ["yes", "no", "red"][: 2 + i % 2],
             "number": np.int32(i),
             "right": i % 2,
+            "truth": [("yes", "no")[i % 2]],
             "pixels": np.full((2, 2), i, np.float32),
         }
         for i in range(11)
@@ -130,6 +131,16 @@ def test_tasks_of_scores(build, mesh, task):
     want = {"auc": np.exp(scores[:, 0]) / np.exp(scores).sum(1), "visdial": scores}[task]
     np.testing.assert_allclose([row["prediction"] for row in found.rows], want, rtol=1e-6)
     assert f"{task}/{'auc' if task == 'auc' else 'mrr'}" in evaluator.score(found)
+
+
+def test_the_first_of_a_list(build, mesh):
+    """POPE's label is one text; imported questions list their answers."""
+    make, params = build
+    options = section("rank", candidates=("yes", "no"), before=" ", count=4)
+    evaluator = make(a={**options, "task": "pope", "fields": dict(label="truth")})["a"]
+    with jax.set_mesh(mesh):
+        rows = evaluator.predict(params).rows
+    assert [row["label"] for row in rows] == ["yes", "no", "yes", "no"]
 
 
 def test_the_decoding_is_told(build):
