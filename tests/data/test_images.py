@@ -10,6 +10,7 @@ from PIL import Image
 
 from jvlm.data import images
 from jvlm.data.images import BadRecord
+from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 
 
@@ -23,6 +24,12 @@ def encode(pixels, kind, **options):
 def photo(rng):
     base = rng.integers(0, 256, (6, 9, 3)).astype(np.uint8)
     return np.asarray(Image.fromarray(base).resize((90, 60), Image.Resampling.BICUBIC))
+
+
+def test_the_size_before_resizing(photo):
+    steps = [("image_size", {}), ("resize_square", dict(size=8))]
+    row = compose(steps)({"image": photo}, np.random.default_rng(0))
+    assert row["size"] == [90, 60] and row["image"].shape == (8, 8, 3)
 
 
 def test_png_is_exact_and_jpeg_is_close(photo):
