@@ -220,10 +220,18 @@ def coco_names(image_id: int, *subsets: str) -> list[str]:
       subsets: where it can be: 'train2014', 'val2014', 'test2015', ...: years before 2017 have
         names with the subset. The names of 2017 come last.
     """
-    names = [f"{subset}/COCO_{subset}_{image_id:012}.jpg" for subset in subsets]
-    return [*names, *(f"{split}2017/{image_id:012}.jpg" for split in ("train", "val", "test"))]
+    old = [f"COCO_{subset}_{image_id:012}.jpg" for subset in subsets]
+    names = [f"{subset}/{name}" for subset, name in zip(subsets, old)]
+    new = [f"{split}2017/{image_id:012}.jpg" for split in ("train", "val", "test")]
+    return [*names, *new, *old]
 
 
 def visual_genome_image(files: Files, image_id: str) -> Blob:
     """A picture of Visual Genome, which are in two folders."""
     return files.image(f"VG_100K/{image_id}.jpg", f"VG_100K_2/{image_id}.jpg")
+
+
+def textvqa_image(files: Files, image_id: str) -> Blob:
+    """A picture of TextVQA and TextCaps: those of validation are in the folder of train."""
+    name = f"{image_id}.jpg"
+    return files.image(f"train_images/{name}", f"test_images/{name}", name)

@@ -171,7 +171,7 @@ def visual7w_pointing(files: Files) -> Iterator[Record | Dropped]:
 
 def _visual7w_image(entry: Entry, files: Files, boxes: dict | None) -> Iterator[Record | Dropped]:
     split, name, image_id = _split(entry), entry.text("filename"), entry.text("image_id")
-    image = files.image(f"images/{name}", f"{image_id}.jpg")
+    image = files.image(f"images/{name}", name, f"{image_id}.jpg")
     yield from convert(entry.items("qa_pairs"), _visual7w_question, split, image, image_id, boxes)
 
 

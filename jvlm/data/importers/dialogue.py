@@ -46,9 +46,10 @@ def _dialogue(
 ) -> Iterator[Record]:
     image_id = entry.number("image_id")
     folder = f"VisualDialog_{'val' if split == 'validation' else split}2018"
-    image = files.image(
-        *coco_names(image_id, "train2014", "val2014"), f"{folder}/{folder}_{image_id:012}.jpg"
-    )
+    names = [f"{folder}/{folder}_{image_id:012}.jpg", f"{folder}_{image_id:012}.jpg"]
+    if split == "train":  # Only these are COCO's: elsewhere its numbers would name others.
+        names += coco_names(image_id, "train2014", "val2014")
+    image = files.image(*names)
     context = [entry.text("caption")]
     for number, turn in enumerate(entry.entries("dialog"), 1):
         asked = _at(questions, turn.number("question"), "question")

@@ -16,6 +16,7 @@ from jvlm.data.importers.annotations import (
     companion,
     convert,
     rows,
+    textvqa_image,
     visual_genome_image,
 )
 from jvlm.data.importers.files import Files, split_of
@@ -107,7 +108,7 @@ def _textvqa_question(entry: Entry, files: Files, split: str, words: dict) -> It
     yield question(
         entry,
         split,
-        files.image(f"train_images/{image_id}.jpg", f"test_images/{image_id}.jpg"),
+        textvqa_image(files, image_id),
         answers=entry.texts("answers", [] if split == "test" else None),
         ocr=ocr,
         image_id=image_id,
@@ -143,7 +144,7 @@ def _gqa_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     yield question(
         entry,
         split,
-        files.image(f"images/{image_id}.jpg"),
+        files.image(f"images/{image_id}.jpg", f"{image_id}.jpg"),
         answers=entry.texts("answer", [] if split in ("test", "challenge") else None),
         category=category.strip("/"),
         question_id=entry.name,
@@ -172,7 +173,8 @@ def _ocrvqa_book(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
         raise BadEntry("not one answer per question")
     # The official download names a picture by the book and the ending of its address.
     ending = Path(entry.text("imageURL", "")).suffix or ".jpg"
-    image = files.image(f"images/{entry.name}{ending}", f"images/{entry.name}.jpg")
+    names = (f"{entry.name}{ending}", f"{entry.name}.jpg")  # LLaVA has all as .jpg.
+    image = files.image(*(f"images/{name}" for name in names), *names)
     values = {"category": entry.text("genre", ""), "image_id": entry.name}
     pairs = (
         (name, {"question": asked, "answer": answer, "question_id": name})

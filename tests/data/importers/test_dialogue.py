@@ -5,7 +5,7 @@ import pytest
 from jvlm.errors import UserError
 
 
-def test_visdial(read):
+def test_visdial(read, tmp_path):
     turns = [
         {"question": 1, "answer": 2, "answer_options": [0, 2], "gt_index": 1},
         {"question": 0, "answer": 1, "answer_options": [1, 0], "gt_index": 0},
@@ -40,6 +40,14 @@ def test_visdial(read):
     assert (test["label"], test["answers"], test["question_id"]) == (-1, [], "378466:2")
     assert test["context"] == values["context"]
     assert dropped == [("visdial_1.0_val.json:dialogs:1", "question is not one of the list")]
+    # Pictures of val2018 are not COCO's: one of the same number is another.
+    (tmp_path / "VisualDialog_val2018/VisualDialog_val2018_000000378466.jpg").unlink()
+    contents = {"visdial_1.0_train.json": {"data": data}}
+    contents["train2014/COCO_train2014_000000378466.jpg"] = b""
+    records, _ = read("visdial", contents)
+    assert [images[0].split("/")[0] for *_, images in records[1:]] == ["train2014"] * 2 + [
+        "VisualDialog_val2018"
+    ] * 2
 
 
 def test_visdial_without_its_lists(read):
