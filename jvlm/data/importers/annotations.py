@@ -46,8 +46,10 @@ class Entry:
             raise BadEntry(f"no {key}")
         return value
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """A text, or a number as one."""
+    def text(self, key: str, default: str | None = None, *, blank: bool = False) -> str:
+        """A text, or a number as one; an empty one only if `blank`."""
+        if blank and self.fields.get(key) == "":
+            return ""
         return _text(self._get(key, default), key)
 
     def texts(self, key: str, default: list[str] | None = None) -> list[str]:
@@ -208,8 +210,13 @@ def companion(files: Files, path: Path, name: str) -> Path:
     Raises:
       UserError: there is none.
     """
-    beside = path.parent / name
-    return beside if beside.is_file() else files.need(name)[0]
+    return (beside(files, path.parent, name) or files.need(name))[0]
+
+
+def beside(files: Files, folder: Path, *names: str) -> list[Path]:
+    """Those of the files that are in a folder, else anywhere below SRC, which may be one file."""
+    anywhere = files.find(*names)
+    return [folder / name for name in names if (folder / name).is_file()] or anywhere
 
 
 def coco_names(image_id: int, *subsets: str) -> list[str]:

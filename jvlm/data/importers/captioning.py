@@ -11,6 +11,7 @@ from pathlib import Path
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    beside,
     by_split,
     convert,
     rows,
@@ -109,7 +110,7 @@ def flickr30k(files: Files) -> Iterator[Record | Dropped]:
 
 def flickr30k_splits(files: Files) -> dict[str, str]:
     """Picture number -> split, from train.txt, val.txt and test.txt, those that are there."""
-    lists = by_split(files.find("train.txt", "val.txt", "test.txt"))
+    lists = by_split(beside(files, files.folder, "train.txt", "val.txt", "test.txt"))
     return {name: split for split, path in lists.items() for name in path.read_text().split()}
 
 

@@ -44,7 +44,9 @@ def aokvqa(files: Files) -> Iterator[Record | Dropped]:
     """A-OKVQA's aokvqa_v1p0_*.json (allenai/aokvqa): choices, and ten direct answers.
 
     [{split, image_id, question_id, question, choices, correct_choice_idx?, direct_answers?,
-    rationales?}]; the pictures are COCO's of 2017. The answers are the direct ones.
+    difficult_direct_answer?, rationales?}]; the pictures are COCO's of 2017. The answers are the
+    direct ones. The category of questions that the official evaluation leaves out when it judges
+    direct answers (eval_predictions.py) is 'difficult_direct_answer'.
     """
     for split, path in by_split(files.need("aokvqa_v1p0_*.json")).items():
         yield from convert(rows(path), _aokvqa_question, files, split)
@@ -53,11 +55,13 @@ def aokvqa(files: Files) -> Iterator[Record | Dropped]:
 def _aokvqa_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     image_id, label = entry.number("image_id"), entry.fields.get("correct_choice_idx")
     chosen = choose(entry.texts("choices"), label, known=split != "test")
+    difficult = "difficult_direct_answer"
     chosen["answers"] = entry.texts("direct_answers", [] if split == "test" else None)
     yield question(
         entry,
         split,
         files.image(*coco_names(image_id, "train2014", "val2014")),
+        category=difficult if entry.fields.get(difficult) is True else "",
         explanations=entry.texts("rationales", []),
         image_id=str(image_id),
         **chosen,

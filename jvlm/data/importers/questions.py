@@ -10,6 +10,7 @@ from pathlib import Path
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    beside,
     by_key,
     by_split,
     coco_names,
@@ -55,7 +56,7 @@ def _vqa_question(
         if fields is None:
             raise BadEntry("no annotation")
         note = Entry(entry.name, fields)
-        values["answers"] = [answer.text("answer") for answer in note.entries("answers")]
+        values["answers"] = [a.text("answer", blank=True) for a in note.entries("answers")]
         values["category"] = note.text(category, "")
     yield question(entry, split, files.image(*coco_names(image_id, subset)), **values)
 
@@ -83,7 +84,7 @@ def _vizwiz_question(entry: Entry, files: Files, split: str) -> Iterator[Record]
         entry,
         split,
         files.image(name),
-        answers=[answer.text("answer") for answer in answers],
+        answers=[answer.text("answer", blank=True) for answer in answers],
         category=entry.text("answer_type", ""),
         question_id=name,
         image_id=Path(name).stem,
@@ -97,7 +98,7 @@ def textvqa(files: Files) -> Iterator[Record | Dropped]:
     """
     for split, path in by_split(files.need("TextVQA_0.5.1_*.json")).items():
         name = path.name.replace("TextVQA_0.5.1", "TextVQA_Rosetta_OCR_v0.2")
-        found = files.find(name)
+        found = beside(files, path.parent, name)
         words = by_key(rows(found[0], "data"), "image_id") if found else {}
         yield from convert(rows(path, "data"), _textvqa_question, files, split, words)
 

@@ -98,6 +98,8 @@ def test_flickr30k_tokens(read):
         ("test", "11", ["A hat ."]),
     ]
     assert dropped == [("results_20130124.token:5", "no caption")]
+    records, _ = read("flickr30k", {}, root="results_20130124.token")  # Beside its lists.
+    assert [split for split, *_ in records] == ["train", "test"]
 
 
 def test_textcaps(read):
