@@ -4,12 +4,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jvlm.data.importers.files import Files, read_json, read_lines, split_of
+from jvlm.data.importers.json_entries import read_entries
 from jvlm.data.importers.records import Blob, Dropped, Record
 from jvlm.errors import UserError
 
+T = TypeVar("T")
 Named = tuple[str, Any]
 """An annotation with a name for reports."""
 
@@ -144,7 +146,7 @@ def rows(path: Path, key: str | None = None) -> Iterator[Named]:
     Raises:
       UserError: not JSON, or nothing of that kind.
     """
-    return rows_of(path, read_json(path), key)
+    return _named(path, key, read_entries(path, key))
 
 
 def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]:
@@ -152,21 +154,43 @@ def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]
     found = content
     if key is not None:
         found = content.get(key) if isinstance(content, dict) else None
-    if isinstance(found, dict):
-        return iter(found.items())
-    if isinstance(found, list):
-        name = path.name if key is None else f"{path.name}:{key}"
-        return ((f"{name}:{place}", value) for place, value in enumerate(found))
+    if isinstance(found, dict | list):
+        return _named(path, key, found.items() if isinstance(found, dict) else enumerate(found))
     raise UserError(f"{path}: no list of annotations" + (f" under {key!r}" if key else ""))
 
 
-def by_key(annotations: Iterable[Named], key: str) -> dict[str, Mapping]:
-    """The objects among annotations by a field, a text or a number as one; for joins."""
-    return {
-        str(fields[key]): fields
-        for _, fields in annotations
-        if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int)
-    }
+def _named(path: Path, key: str | None, entries: Iterable[tuple]) -> Iterator[Named]:
+    name = path.name if key is None else f"{path.name}:{key}"
+    return ((p if isinstance(p, str) else f"{name}:{p}", value) for p, value in entries)
+
+
+class Table(Generic[T]):
+    """What a join needs of annotations, by one of their fields, a text or a number as one."""
+
+    def __init__(self, annotations: Iterable[Named], key: str, take: Callable[[Entry], T]):
+        """Args:
+        annotations: those that have no such field are left out.
+        key: the field.
+        take: what is kept of an entry; may raise BadEntry.
+        """
+        self._found: dict[str, T | BadEntry] = {}
+        for name, fields in annotations:
+            if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int):
+                try:
+                    self._found[str(fields[key])] = take(Entry(name, fields))
+                except BadEntry as error:
+                    self._found[str(fields[key])] = BadEntry(*error.args)  # Without its traceback.
+
+    def get(self, key: str, default: T | None = None) -> T | None:
+        """What is kept of the entry of that key.
+
+        Raises:
+          BadEntry: it is not as `take` has it.
+        """
+        found = self._found.get(key, default)
+        if isinstance(found, BadEntry):
+            raise BadEntry(*found.args)
+        return found
 
 
 def list_or_lines(path: Path) -> Iterator[Named | Dropped]:

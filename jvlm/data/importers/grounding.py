@@ -13,7 +13,7 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    by_key,
+    Table,
     coco_names,
     companion,
     convert,
@@ -60,20 +60,21 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
     except Exception as error:  # Whatever a damaged pickle makes of itself.
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: cannot be read as a refer pickle: {reason}") from None
-    boxes = by_key(rows(companion(files, path, "instances.json"), "annotations"), "id")
+    notes = rows(companion(files, path, "instances.json"), "annotations")
+    boxes = Table(notes, "id", lambda entry: corners(entry.fields.get("bbox")))
     yield from convert(rows_of(path, refs), _reference, files, boxes)
 
 
-def _reference(entry: Entry, files: Files, boxes: dict) -> Iterator[Record]:
+def _reference(entry: Entry, files: Files, boxes: Table) -> Iterator[Record]:
     split, image_id = entry.text("split"), entry.number("image_id")
-    found = boxes.get(entry.text("ann_id"))
-    if found is None:
+    box = boxes.get(entry.text("ann_id"))
+    if box is None:
         raise BadEntry("no box")
     if split not in REFER_SPLITS:
         raise BadEntry("unknown split")
     values = {
         "expressions": [sentence.text("sent") for sentence in entry.entries("sentences")],
-        "box": corners(found.get("bbox")),
+        "box": box,
         "image_id": str(image_id),
     }
     yield Record(

@@ -4,14 +4,15 @@
 
 import functools
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
+    Table,
     beside,
-    by_key,
     by_split,
     coco_names,
     companion,
@@ -39,25 +40,31 @@ def vqa(files: Files, prefix: str, category: str) -> Iterator[Record | Dropped]:
         notes = None
         if not split.startswith("test"):
             found = companion(files, path, f"{prefix}mscoco_{subset}_annotations.json")
-            notes = by_key(rows(found, "annotations"), "question_id")
+            take = functools.partial(_vqa_note, category=category)
+            notes = Table(rows(found, "annotations"), "question_id", take)
         subset = subset.replace("-dev", "")  # The pictures of test-dev are a part of test's.
-        yield from convert(
-            rows(path, "questions"), _vqa_question, files, split, subset, notes, category
-        )
+        yield from convert(rows(path, "questions"), _vqa_question, files, split, subset, notes)
+
+
+def _vqa_note(entry: Entry, category: str) -> dict:
+    answers = [answer.text("answer", blank=True) for answer in entry.entries("answers")]
+    # Millions of answers are a few thousand texts.
+    return {
+        "answers": [*map(sys.intern, answers)],
+        "category": sys.intern(entry.text(category, "")),
+    }
 
 
 def _vqa_question(
-    entry: Entry, files: Files, split: str, subset: str, notes: dict | None, category: str
+    entry: Entry, files: Files, split: str, subset: str, notes: Table | None
 ) -> Iterator[Record]:
     image_id = entry.number("image_id")
     values = {"image_id": str(image_id)}
     if notes is not None:
-        fields = notes.get(entry.text("question_id"))
-        if fields is None:
+        note = notes.get(entry.text("question_id"))
+        if note is None:
             raise BadEntry("no annotation")
-        note = Entry(entry.name, fields)
-        values["answers"] = [a.text("answer", blank=True) for a in note.entries("answers")]
-        values["category"] = note.text(category, "")
+        values |= note
     yield question(entry, split, files.image(*coco_names(image_id, subset)), **values)
 
 
@@ -99,19 +106,19 @@ def textvqa(files: Files) -> Iterator[Record | Dropped]:
     for split, path in by_split(files.need("TextVQA_0.5.1_*.json")).items():
         name = path.name.replace("TextVQA_0.5.1", "TextVQA_Rosetta_OCR_v0.2")
         found = beside(files, path.parent, name)
-        words = by_key(rows(found[0], "data"), "image_id") if found else {}
+        take = lambda entry: entry.texts("ocr_tokens", [])
+        words = Table(rows(found[0], "data") if found else (), "image_id", take)
         yield from convert(rows(path, "data"), _textvqa_question, files, split, words)
 
 
-def _textvqa_question(entry: Entry, files: Files, split: str, words: dict) -> Iterator[Record]:
+def _textvqa_question(entry: Entry, files: Files, split: str, words: Table) -> Iterator[Record]:
     image_id = entry.text("image_id")
-    ocr = Entry(entry.name, words.get(image_id, {})).texts("ocr_tokens", [])
     yield question(
         entry,
         split,
         textvqa_image(files, image_id),
         answers=entry.texts("answers", [] if split == "test" else None),
-        ocr=ocr,
+        ocr=words.get(image_id, []),
         image_id=image_id,
     )
 
