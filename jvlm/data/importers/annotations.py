@@ -136,17 +136,17 @@ def convert(
             yield Dropped(name, str(error))
 
 
-def rows(path: Path, key: str | None = None) -> Iterator[Named]:
+def rows(path: Path, *keys: str) -> Iterator[Named]:
     """The annotations of a JSON file: of a list, named by file and place, or of an object, by key.
 
     Args:
       path: the file.
-      key: where in the file's object they are; default the whole file.
+      *keys: where in the file's object they are; default the whole file.
 
     Raises:
       UserError: not JSON, or nothing of that kind.
     """
-    return _named(path, key, read_entries(path, key))
+    return _named(path, keys, read_entries(path, *keys))
 
 
 def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]:
@@ -155,24 +155,29 @@ def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]
     if key is not None:
         found = content.get(key) if isinstance(content, dict) else None
     if isinstance(found, dict | list):
-        return _named(path, key, found.items() if isinstance(found, dict) else enumerate(found))
-    raise UserError(f"{path}: no list of annotations" + (f" under {key!r}" if key else ""))
+        return _named(
+            path,
+            (key,) if key else (),
+            found.items() if isinstance(found, dict) else enumerate(found),
+        )
+    raise UserError(f"{path}: no list" + (f" under {key!r}" if key else ""))
 
 
-def _named(path: Path, key: str | None, entries: Iterable[tuple]) -> Iterator[Named]:
-    name = path.name if key is None else f"{path.name}:{key}"
+def _named(path: Path, keys: tuple[str, ...], entries: Iterable[tuple]) -> Iterator[Named]:
+    name = ":".join([path.name, *keys])
     return ((p if isinstance(p, str) else f"{name}:{p}", value) for p, value in entries)
 
 
 class Table(Generic[T]):
-    """What a join needs of annotations, by one of their fields, a text or a number as one."""
+    """What a join needs of annotations, by one of their fields, a text or a number as one.
+
+    Args:
+      annotations: those that have no such field are left out.
+      key: the field.
+      take: what is kept of an entry; may raise BadEntry.
+    """
 
     def __init__(self, annotations: Iterable[Named], key: str, take: Callable[[Entry], T]):
-        """Args:
-        annotations: those that have no such field are left out.
-        key: the field.
-        take: what is kept of an entry; may raise BadEntry.
-        """
         self._found: dict[str, T | BadEntry] = {}
         for name, fields in annotations:
             if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int):

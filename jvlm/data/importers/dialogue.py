@@ -14,12 +14,12 @@ from jvlm.data.importers.annotations import (
     coco_names,
     convert,
     list_or_lines,
-    rows_of,
+    rows,
 )
 from jvlm.data.importers.choices import choose
-from jvlm.data.importers.files import PICTURES, Files, read_json, split_of
+from jvlm.data.importers.files import PICTURES, Files, split_of
+from jvlm.data.importers.json_entries import read_entries
 from jvlm.data.importers.records import Dropped, Kind, Record
-from jvlm.errors import UserError
 
 
 def visdial(files: Files) -> Iterator[Record | Dropped]:
@@ -31,14 +31,11 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     Of a test dialogue only the last round has options, and is a record; it has no answer.
     """
     for split, path in by_split(files.need("visdial_1.0_*.json")).items():
-        content = read_json(path)
-        data = content.get("data") if isinstance(content, dict) else None
-        data = data if isinstance(data, dict) else {}
-        texts = [data.get(key) for key in ("questions", "answers")]
-        if not all(isinstance(found, list) for found in texts):
-            raise UserError(f"{path}: no lists of questions and answers under 'data'")
-        dialogues = rows_of(path, data, "dialogs")
-        yield from convert(dialogues, _dialogue, files, split, *texts)
+        texts = [
+            [text for _, text in read_entries(path, "data", key)]
+            for key in ("questions", "answers")
+        ]
+        yield from convert(rows(path, "data", "dialogs"), _dialogue, files, split, *texts)
 
 
 def _dialogue(

@@ -5,7 +5,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,12 +16,12 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _CHUNK = 1 << 20
 
 
-def read_entries(path: Path, key: str | None = None) -> Iterator[tuple[str | int, Any]]:
+def read_entries(path: Path, *keys: str) -> Iterator[tuple[str | int, Any]]:
     """The (place, value) of a list, or the (key, value) of an object, that a JSON file holds.
 
     Args:
       path: the file.
-      key: where in the file's object the list or object is; default the whole file.
+      *keys: where in the file's object the list or object is; default the whole file.
 
     Raises:
       UserError: unreadable, not JSON (found out only where it is not), or there is neither.
@@ -29,25 +29,31 @@ def read_entries(path: Path, key: str | None = None) -> Iterator[tuple[str | int
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = _Text(file)
-            found = False
-            if key is None and text.peek() in ("[", "{"):
-                found = True
-                yield from text.entries()
-            elif text.peek() == "{":
-                for name in text.members():
-                    if name == key and text.peek() in ("[", "{"):
-                        found = True
-                        yield from text.entries()
-                    else:
-                        text.skip()
-            if not found:
-                where = f" under {key!r}" if key else ""
-                raise UserError(f"{path}: no list of annotations{where}")
+            found = yield from _entries_below(text, keys)
             if text.peek():
                 raise ValueError
     except (OSError, ValueError):
         read_json(path)  # Says where it is no JSON.
         raise UserError(f"{path}: cannot be read as JSON") from None
+    if not found:
+        raise UserError(f"{path}: no list" + (f" under {':'.join(keys)!r}" if keys else ""))
+
+
+def _entries_below(text: "_Text", keys: tuple[str, ...]) -> Generator[tuple, None, bool]:
+    """Goes past a value; gives what is under its keys, and whether there is such a thing."""
+    if text.peek() not in (("{",) if keys else ("{", "[")):
+        text.skip()
+        return False
+    if not keys:
+        yield from text.entries()
+        return True
+    found = False
+    for name in text.members():
+        if name == keys[0]:
+            found |= yield from _entries_below(text, keys[1:])
+        else:
+            text.skip()
+    return found
 
 
 class _Text:

@@ -132,5 +132,5 @@ def test_albef_refcoco(read):
 def test_missing_files_are_named(read):
     with pytest.raises(UserError, match=r"no file dataset_coco\.json$"):
         read("coco_karpathy", {"other.json": []})
-    with pytest.raises(UserError, match=r"no list of annotations under 'images'"):
+    with pytest.raises(UserError, match=r"no list under 'images'"):
         read("coco_karpathy", {"dataset_coco.json": {"image": []}})

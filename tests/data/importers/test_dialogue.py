@@ -39,7 +39,7 @@ def test_visdial(read, tmp_path):
     test = records[0][2]
     assert (test["label"], test["answers"], test["question_id"]) == (-1, [], "378466:2")
     assert test["context"] == values["context"]
-    assert dropped == [("visdial_1.0_val.json:dialogs:1", "question is not one of the list")]
+    assert dropped == [("visdial_1.0_val.json:data:dialogs:1", "question is not one of the list")]
     # Pictures of val2018 are not COCO's: one of the same number is another.
     (tmp_path / "VisualDialog_val2018/VisualDialog_val2018_000000378466.jpg").unlink()
     contents = {"visdial_1.0_train.json": {"data": data}}
@@ -51,7 +51,7 @@ def test_visdial(read, tmp_path):
 
 
 def test_visdial_without_its_lists(read):
-    with pytest.raises(UserError, match="no lists of questions and answers under 'data'"):
+    with pytest.raises(UserError, match=r"val\.json: no list under 'data:questions'"):
         read("visdial", {"visdial_1.0_val.json": {"data": {"dialogs": []}}})
 
 

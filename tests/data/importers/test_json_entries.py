@@ -27,9 +27,10 @@ def test_equals_json(tmp_path, monkeypatch, chunk, indent):
     assert list(read_entries(path, "images")) == list(enumerate(CONTENT["images"]))
     assert list(read_entries(path, "by id")) == list(CONTENT["by id"].items())
     assert list(read_entries(path, "empty")) == []
-    for key in ("count", "year"):
-        with pytest.raises(UserError, match=rf"a\.json: no list of annotations under '{key}'"):
-            list(read_entries(path, key))
+    assert dict(read_entries(path, "info", "deep")) == dict(enumerate(CONTENT["info"]["deep"]))
+    for keys in (["count"], ["year"], ["info", "year"], ["images", "x"]):
+        with pytest.raises(UserError, match=rf"a\.json: no list under '{':'.join(keys)}'"):
+            list(read_entries(path, *keys))
 
 
 @pytest.mark.parametrize(
@@ -40,9 +41,9 @@ def test_equals_json(tmp_path, monkeypatch, chunk, indent):
 def test_what_is_no_json_is_said_with_its_place(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    for key in (None, "a"):
+    for keys in ((), ("a",)):
         with pytest.raises(UserError, match=r"a\.json: (cannot be read as JSON: |no list)"):
-            list(read_entries(path, key))
+            list(read_entries(path, *keys))
 
 
 def test_only_one_entry_is_held(tmp_path, monkeypatch):
