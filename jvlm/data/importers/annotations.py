@@ -262,9 +262,13 @@ def coco_names(image_id: int, *subsets: str) -> list[str]:
     return [*names, *new, *old]
 
 
-def visual_genome_image(files: Files, image_id: str) -> Blob:
-    """A picture of Visual Genome, which are in two folders."""
-    return files.image(f"VG_100K/{image_id}.jpg", f"VG_100K_2/{image_id}.jpg")
+def visual_genome_image(entry: Entry, files: Files) -> tuple[str, Blob]:
+    """The number and the picture of an entry of Visual Genome.
+
+    Releases differ in the number's key; the pictures are in two folders.
+    """
+    image_id = entry.text("id", "") or entry.text("image_id")
+    return image_id, files.image(f"VG_100K/{image_id}.jpg", f"VG_100K_2/{image_id}.jpg")
 
 
 def textvqa_image(files: Files, image_id: str) -> Blob:

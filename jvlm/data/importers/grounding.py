@@ -182,16 +182,16 @@ def _grit_caption(entry: Entry, files: Files) -> Iterator[Record]:
 
 
 def vg_regions(files: Files) -> Iterator[Record | Dropped]:
-    """Visual Genome's region_descriptions.json: [{id, regions: [{phrase, x, y, width, height}]}].
+    """Visual Genome's region_descriptions.json.
 
-    A record per picture; the regions have no caption around them. No splits.
+    [{id | image_id, regions: [{phrase, x, y, width, height}]}]. A record per picture; the regions have no caption around them. No splits.
     """
     for path in files.need("region_descriptions.json"):
         yield from convert(rows(path), _vg_picture, files)
 
 
 def _vg_picture(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
-    image_id, regions = entry.text("id"), []
+    (image_id, image), regions = visual_genome_image(entry, files), []
     for name, row in entry.items("regions"):
         try:
             region = Entry(name, row)
@@ -201,7 +201,6 @@ def _vg_picture(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
             yield Dropped(f"{image_id}:{name.rsplit(':', 1)[1]}", str(error))
     if not regions:
         raise BadEntry("no regions")
-    image = visual_genome_image(files, image_id)
     yield Record("train", image_id, {"regions": regions, "image_id": image_id}, (image,))
 
 

@@ -197,14 +197,13 @@ def answered(entry: Entry, split: str, image: Blob, values: dict) -> Iterator[Re
 
 
 def vg_questions(files: Files) -> Iterator[Record | Dropped]:
-    """Visual Genome's question_answers.json: [{id, qas: [{qa_id, question, answer}]}]."""
+    """Visual Genome's question_answers.json: [{id | image_id, qas: [{qa_id, question, answer}]}]."""
     for path in files.need("question_answers.json"):
         yield from convert(rows(path), _vg_image, files)
 
 
 def _vg_image(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
-    image_id = entry.text("id")
-    image = visual_genome_image(files, image_id)
+    image_id, image = visual_genome_image(entry, files)
     yield from convert(entry.items("qas"), _vg_question, image, image_id)
 
 

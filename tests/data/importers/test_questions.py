@@ -156,6 +156,8 @@ def test_vg_questions(read):
     }
     assert records == [("train", "98", values, ["VG_100K_2/1.jpg"])]
     assert dropped == [("question_answers.json:0:1", "no question")]
+    later = {"question_answers.json": [{"image_id": 1, "qas": [asked]}]}
+    assert read("vg_questions", later) == (records, [])
 
 
 def test_albef_vqa(read):
