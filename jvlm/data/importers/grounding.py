@@ -184,7 +184,8 @@ def _grit_caption(entry: Entry, files: Files) -> Iterator[Record]:
 def vg_regions(files: Files) -> Iterator[Record | Dropped]:
     """Visual Genome's region_descriptions.json.
 
-    [{id | image_id, regions: [{phrase, x, y, width, height}]}]. A record per picture; the regions have no caption around them. No splits.
+    [{id | image_id, regions: [{phrase, x, y, width, height}]}]. A record
+    per picture; the regions have no caption around them. No splits.
     """
     for path in files.need("region_descriptions.json"):
         yield from convert(rows(path), _vg_picture, files)

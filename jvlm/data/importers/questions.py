@@ -197,7 +197,10 @@ def answered(entry: Entry, split: str, image: Blob, values: dict) -> Iterator[Re
 
 
 def vg_questions(files: Files) -> Iterator[Record | Dropped]:
-    """Visual Genome's question_answers.json: [{id | image_id, qas: [{qa_id, question, answer}]}]."""
+    """Visual Genome's question_answers.json.
+
+    [{id | image_id, qas: [{qa_id, question, answer}]}]. No splits.
+    """
     for path in files.need("question_answers.json"):
         yield from convert(rows(path), _vg_image, files)
 
