@@ -4,6 +4,7 @@
 
 from jvlm.data.importers.benchmarks import BENCHMARKS
 from jvlm.data.importers.captioning import CAPTIONING
+from jvlm.data.importers.captions import CAPTIONED
 from jvlm.data.importers.choices import CHOICES
 from jvlm.data.importers.dialogue import DIALOGUE
 from jvlm.data.importers.grounding import GROUNDING
@@ -12,9 +13,11 @@ from jvlm.data.importers.questions import QUESTIONS
 from jvlm.data.importers.records import Kind
 from jvlm.data.importers.statements import STATEMENTS
 from jvlm.data.importers.video import VIDEO
+from jvlm.data.importers.web import WEB
 
 KINDS: dict[str, Kind] = {
     **CAPTIONING,
+    **CAPTIONED,
     **QUESTIONS,
     **CHOICES,
     **BENCHMARKS,
@@ -23,4 +26,5 @@ KINDS: dict[str, Kind] = {
     **GROUNDING,
     **STATEMENTS,
     **POEMS,
+    **WEB,
 }

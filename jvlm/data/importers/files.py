@@ -30,10 +30,12 @@ class Files:
     Attributes:
       root: folder of the annotations; of a single annotation file, that file.
       images: folder of the pictures; default the root, or the file's folder.
+      asked: the patterns that were looked for.
     """
 
     root: Path
     images: Path
+    asked: set[tuple[str, ...]] = dataclasses.field(default_factory=set, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -47,12 +49,14 @@ class Files:
             return [self.root.name]
         found = []
         for place, folders, names in os.walk(self.root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            # An import's own folder may be below SRC, half-done.
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and f[-5:] != ".part")
             found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
         return sorted(found)
 
     def find(self, *patterns: str) -> list[Path]:
         """Files whose name or relative path fits a pattern ('*train*.json'), in sorted order."""
+        self.asked.add(patterns)
         return [
             self.folder / name
             for name in self.names
@@ -98,7 +102,7 @@ class Files:
         return Blob(str(self.images / names[0]))
 
     def video(self, *names: str) -> tuple[Blob, ...]:
-        """The video of the first name that is there, or the pictures of a folder of its frames.
+        """The video of the first name that is there: a file, or the folder of its frames.
 
         Args:
           *names: paths relative to the image folder, or file names, without their endings.
@@ -110,8 +114,7 @@ class Files:
         for name in names:
             folder = self.images / name
             if folder.is_dir():
-                frames = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
-                return tuple(Blob(str(path)) for path in sorted(frames, key=_frame_order))
+                return (Blob(str(folder)),)
         return (Blob(str(self.images / names[0])),)
 
     @functools.cached_property
@@ -139,11 +142,6 @@ def _is_end(path: str, name: str) -> bool:
     """Whether one of two paths is the other's end, in whole parts."""
     path, name = f"/{path}", f"/{os.path.normpath(name).lstrip('/')}"
     return path.endswith(name) or name.endswith(path)
-
-
-def _frame_order(path: Path) -> tuple[int, str]:
-    """By length first: frame 2 is before frame 10, whether or not they are padded."""
-    return len(path.name), path.name
 
 
 def read_json(path: Path) -> Any:

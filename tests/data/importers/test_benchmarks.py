@@ -118,6 +118,6 @@ def test_seed(read):
     assert values["category"] == "Instance Counting"
     assert dropped == [("SEED-Bench.json:questions:1", "no choice_d")]
     assert [images for _, _, _, images in read("seed_video", contents)[0]] == [
-        frames,
+        ["v1_video/task10/ssv2_8_frame/v1"],
         ["task17/1.png", "task17/2.png"],
     ]
