@@ -30,7 +30,8 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     and the rounds before, as LAVIS writes them (' q: ... a: ...', visdial_dialogue_datasets.py).
     Of a test dialogue only the last round has options, and is a record; it has no answer.
     """
-    for split, path in by_split(files.need("visdial_1.0_*.json")).items():
+    names = [f"visdial_1.0_{split}.json" for split in ("train", "val", "test")]
+    for split, path in by_split(files.need(*names)).items():
         texts = [
             [text for _, text in read_entries(path, "data", key)]
             for key in ("questions", "answers")

@@ -19,6 +19,7 @@ def test_visdial(read, tmp_path):
     last = [turns[0] | {"answer_options": []}, {"question": 0, "answer_options": [0, 1]}]
     test = {**data, "dialogs": [{**dialogue, "dialog": last}]}
     contents = {"visdial_1.0_val.json": {"data": data}, "visdial_1.0_test.json": {"data": test}}
+    contents["visdial_1.0_val_dense_annotations.json"] = []  # Distributed beside them.
     contents["VisualDialog_val2018/VisualDialog_val2018_000000378466.jpg"] = b""
     records, dropped = read("visdial", contents)
     assert [split for split, *_ in records] == ["test", "validation", "validation"]
