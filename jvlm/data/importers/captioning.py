@@ -111,7 +111,7 @@ def flickr30k(files: Files) -> Iterator[Record | Dropped]:
 def flickr30k_splits(files: Files) -> dict[str, str]:
     """Picture number -> split, from train.txt, val.txt and test.txt, those that are there."""
     lists = by_split(beside(files, files.folder, "train.txt", "val.txt", "test.txt"))
-    return {name: split for split, path in lists.items() for name in path.read_text().split()}
+    return {n: split for split, path in lists.items() for n in path.read_text("utf-8").split()}
 
 
 def textcaps(files: Files) -> Iterator[Record | Dropped]:

@@ -24,7 +24,8 @@ def video_qa(files: Files, prefix: str) -> Iterator[Record | Dropped]:
       prefix: 'video' (MSR-VTT) or 'vid' (MSVD).
     """
     lists = beside(files, files.folder, "youtube_mapping.txt")
-    pairs = [line.split() for path in lists for line in path.read_text("utf-8").splitlines()]
+    texts = [path.read_text("utf-8", "replace") for path in lists]
+    pairs = [line.split() for text in texts for line in text.splitlines()]
     clips = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
     names = [name for split in ("train", "val", "test") for name in (f"{split}_qa", f"qa_{split}")]
     for split, path in by_split(files.need(*(f"{name}.json" for name in names))).items():
