@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversations about pictures, and instructions with their answers."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def llava(files: Files) -> Iterator[Record | Dropped]:
     """LLaVA's instruction lists (docs/Finetune_Custom_Data.md), one file per split.
 
     [{id, image?, conversations: [{from: human | gpt, value}]}]; several pictures are a list; a row
-    without one is text only. A first turn of the assistant is left out (train.py, preprocess_v1).
+    without one is text only. A first turn of the assistant is left out; then the roles alternate (train.py, preprocess_v1).
     Every picture needs its '<image>' in a turn, and every '<image>' its picture.
     """
     for split, path in by_split(files.need("*.json", "*.jsonl")).items():
@@ -110,6 +111,9 @@ def _conversation(entry: Entry, files: Files, split: str) -> Iterator[Record]:
         turns = turns[1:]
     if not any(turn["role"] == "assistant" for turn in turns):
         raise BadEntry("no turn from gpt")
+    said = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if any(role == after for role, after in itertools.pairwise(said)):
+        raise BadEntry("turns that do not alternate")
     slots = sum(turn["text"].count("<image>") for turn in turns)
     if slots != len(images):
         raise BadEntry("not one '<image>' per picture")

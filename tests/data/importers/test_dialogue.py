@@ -65,10 +65,11 @@ def test_llava(read):
     rows = [
         {"id": "a", "image": "coco/1.jpg", "conversations": [asked, said]},
         {"id": "b", "conversations": [turn("gpt", "?"), turn("human", "Hi."), said]},
-        {"id": "c", "image": ["1.jpg", "2.jpg"], "conversations": [asked, asked, said]},
+        {"id": "c", "image": ["1.jpg", "2.jpg"], "conversations": [asked, said, asked, said]},
         {"id": "d", "image": "coco/1.jpg", "conversations": [turn("human", "What?"), said]},
         {"id": "e", "conversations": [asked]},
         {"id": "f", "conversations": [turn("bot", "Hi.")]},
+        {"id": "g", "conversations": [turn("human", "Hi."), said, said]},
     ]
     records, dropped = read("llava", {"llava_v1_5_mix665k.json": rows})
     user = {"role": "user", "text": "<image>\nWhat is it?"}
@@ -76,12 +77,13 @@ def test_llava(read):
     assert records == [
         ("train", "a", {"turns": [user, assistant]}, ["coco/1.jpg"]),
         ("train", "b", {"turns": [{"role": "user", "text": "Hi."}, assistant]}, []),
-        ("train", "c", {"turns": [user, user, assistant]}, ["1.jpg", "2.jpg"]),
+        ("train", "c", {"turns": [user, assistant] * 2}, ["1.jpg", "2.jpg"]),
     ]
     assert [reason for _, reason in dropped] == [
         "not one '<image>' per picture",
         "no turn from gpt",
         "turn from an unknown role",
+        "turns that do not alternate",
     ]
 
 
