@@ -92,8 +92,9 @@ def llava(files: Files) -> Iterator[Record | Dropped]:
     """LLaVA's instruction lists (docs/Finetune_Custom_Data.md), one file per split.
 
     [{id, image?, conversations: [{from: human | gpt, value}]}]; several pictures are a list; a row
-    without one is text only. A first turn of the assistant is left out; then the roles alternate (train.py, preprocess_v1).
-    Every picture needs its '<image>' in a turn, and every '<image>' its picture.
+    without one is text only. A first turn of the assistant is left out; then the roles alternate
+    (train.py, preprocess_v1). Every picture needs its '<image>' in a turn, and every
+    '<image>' its picture.
     """
     for split, path in by_split(files.need("*.json", "*.jsonl")).items():
         yield from convert(list_or_lines(path), _conversation, files, split)
