@@ -54,7 +54,7 @@ def sweep(monkeypatch, capfd, trainer, workdir):
     def exit(status):
         raise SystemExit(status)
 
-    monkeypatch.setattr(cli, "_exit", exit)
+    monkeypatch.setattr(cli.options, "end", exit)
 
     def run(*arguments):
         capfd.readouterr()
