@@ -83,8 +83,7 @@ class ParquetSource:
         path, group = self._groups[number]
         table = self._group(path, group)
         (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
-        root = os.path.dirname(path) if self._image_root is None else self._image_root
-        example = with_pictures(example, self._image_key, root)
+        example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, f"{path}: row {index} of all")
         return example
 

@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
@@ -75,8 +74,7 @@ class RowsSource:
             example = self._parse(self._reader.read(path, begin, end - begin).decode(), path)
         except ValueError as error:
             raise BadRecord(f"{where}: {error}") from None
-        root = os.path.dirname(path) if self._image_root is None else self._image_root
-        example = with_pictures(example, self._image_key, root)
+        example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, where)
         return example
 

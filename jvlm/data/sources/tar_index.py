@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jvlm.data.parallel import parallel_map
+from jvlm.data.sources.files import INDEX_SUFFIX, read_at
 from jvlm.errors import UserError
 
 BLOCK = 512
@@ -63,7 +64,7 @@ def index_places(shard: str) -> list[Path]:
     """Where the index of a shard may lie: beside it, or in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jvlm" / "tar"
     name = hashlib.blake2b(os.path.abspath(shard).encode(), digest_size=16).hexdigest()
-    return [Path(f"{shard}.index.npz"), cache / f"{name}.index.npz"]
+    return [Path(f"{shard}{INDEX_SUFFIX}"), cache / f"{name}{INDEX_SUFFIX}"]
 
 
 def make_index(shard: str) -> Index:
@@ -207,7 +208,7 @@ def _windowed(descriptor: int) -> Callable[[int, int], bytes]:
     def read(offset: int, size: int) -> bytes:
         nonlocal place, window
         if not place <= offset <= offset + size <= place + len(window):
-            place, window = offset, os.pread(descriptor, max(size, _WINDOW), offset)
+            place, window = offset, read_at(descriptor, offset, max(size, _WINDOW))
         return window[offset - place :][:size]
 
     return read

@@ -188,3 +188,9 @@ def test_samples_that_cannot_be_used(tmp_path):
     os.truncate(source.files[0], 600)
     with pytest.raises(BadRecord, match="was it changed"):
         source[2]
+
+
+def test_a_pattern_that_matches_the_index_too(tmp_path):
+    shards(tmp_path)
+    for _ in range(2):
+        assert len(TarSource(str(tmp_path / "*"))) == 12

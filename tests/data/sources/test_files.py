@@ -1,0 +1,59 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which files a path means, and parts of them."""
+
+import os
+
+import pytest
+
+from jvlm.data.sources import build_source
+from jvlm.data.sources.files import expand_braces, find_files, read_at
+from jvlm.data.sources.folder import FolderSource
+
+
+@pytest.mark.parametrize(
+    "pattern, want",
+    [
+        ("{8..10}", "8 9 10"),
+        ("{0..10..}", "{0..10..}"),
+        ("{0..2}", "0 1 2"),
+        ("x{0..10}", "x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10"),
+        ("{08..10}", "08 09 10"),
+        ("{0..02}", "00 01 02"),
+        ("{2..0}", "2 1 0"),
+        ("{a,b}{1..2}", "a1 a2 b1 b2"),
+    ],
+)
+def test_braces_are_a_shells(pattern, want):
+    assert expand_braces(pattern) == want.split()
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    for name in ("b/1.jpg", "a/2.JPG", ".ipynb_checkpoints/1.jpg", "a/._2.jpg", "a/.x/3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    want = [str(tmp_path / "a/2.JPG"), str(tmp_path / "b/1.jpg")]
+    assert find_files(tmp_path, (".jpg",)) == want
+    source = FolderSource(str(tmp_path), labels=True)
+    assert source.files == want and source.class_names == ["a", "b"]
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").write_bytes(b"x")
+    (tmp_path / "x.jsonl").write_text('{"image": "1.jpg"}\n')
+    for labels in (False, True):
+        assert FolderSource("~" if labels else "~/a", labels=labels)[0]["image"] == b"x"
+    rows = dict(kind="jsonl", path="~/x.jsonl", image_root="~/a")
+    assert build_source(rows)[0]["image"] == b"x"
+
+
+def test_reads_that_give_a_part(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(bytes(range(100)))
+    file = os.open(tmp_path / "x", os.O_RDONLY)
+    whole = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: whole(fd, min(size, 7), offset))
+    assert read_at(file, 10, 50) == bytes(range(10, 60))
+    assert read_at(file, 90, 50) == bytes(range(90, 100)) and read_at(file, 100, 5) == b""
+    os.close(file)
