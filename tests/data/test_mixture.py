@@ -252,6 +252,12 @@ def test_the_mixture_as_a_source(numbers):
         ({"members": {"a": {"source": {}, "weight": 0}}}, "a.weight is 0"),
         ({"members": {"a": {"source": {}}}, "weights": "sqr"}, "Did you mean 'sqrt'"),
         ({"members": {"a": {"source": {}}}, "temperature": 0.0}, "temperature is 0"),
+        ({"members": {"a": {"source": {}}}, "temperature": "2"}, "temperature is '2'"),
+        ({"members": {"a": {"source": {}, "epochs": "3"}}}, "a.epochs is '3': give a number"),
+        ({"members": {"a": {"source": {}, "weight": float("nan")}}}, "a.weight is nan"),
+        ({"members": {"a": {"source": "coco"}}}, "members.a.source is 'coco': give kind"),
+        ({"members": {"a": "coco"}}, "members.a is 'coco': give source"),
+        ({"members": ["a"]}, "members: there is none: give name"),
     ],
 )
 def test_mistakes_are_named(section, message):

@@ -82,7 +82,10 @@ class ParquetSource:
         number = int(np.searchsorted(self._first, index, "right")) - 1
         path, group = self._groups[number]
         table = self._group(path, group)
-        (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
+        try:
+            (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
+        except UnicodeDecodeError as error:
+            raise BadRecord(f"{path}: row {index} of all: {error}") from None
         example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, f"{path}: row {index} of all")
         return example
@@ -96,8 +99,8 @@ class ParquetSource:
             if (path, group) not in self._kept:
                 try:
                     table = self._file(path).read_row_group(group, columns=self._columns)
-                except (OSError, pa.ArrowInvalid) as error:
-                    raise BadRecord(f"{path}: row group {group}: {error}") from None
+                except (OSError, pa.ArrowException) as error:
+                    raise BadRecord(f"{path}: row group {group}: {_line(error)}") from None
                 self._kept[path, group] = table
                 size = lambda: sum(table.nbytes for table in self._kept.values())
                 while len(self._kept) > 1 and size() > self._memory:
@@ -147,8 +150,13 @@ def _open(path: str) -> Any:
 
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read as Parquet: {error}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """Arrow's messages run over several lines."""
+    return " ".join(str(error).split())
 
 
 def _open_copy(path: str) -> Any:
@@ -182,7 +190,13 @@ def _write_copy(path: str, columns: list[str] | None, out: str) -> None:
     try:
         with pa.ipc.new_file(part, schema) as writer:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=columns).select(schema.names)
+                try:
+                    table = file.read_row_group(group, columns=columns).select(schema.names)
+                except (OSError, pa.ArrowException) as error:
+                    raise UserError(
+                        f"{path}: row group {group}: {_line(error)}: leave out cache to go on "
+                        "without its rows, or leave out the file"
+                    ) from None
                 batches = table.combine_chunks().to_batches()
                 if len(batches) > 1:
                     raise UserError(f"{path}: row groups above 2 GB: leave out cache")

@@ -9,6 +9,7 @@ import pytest
 from jvlm.data.sources import build_source
 from jvlm.data.sources.files import expand_braces, find_files, read_at
 from jvlm.data.sources.folder import FolderSource
+from jvlm.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,31 @@ def test_reads_that_give_a_part(tmp_path, monkeypatch):
     assert read_at(file, 10, 50) == bytes(range(10, 60))
     assert read_at(file, 90, 50) == bytes(range(90, 100)) and read_at(file, 100, 5) == b""
     os.close(file)
+
+
+@pytest.mark.parametrize(
+    "section, message",
+    [
+        (dict(kind="jsonl", path="x", need="image"), r"need is 'image': give Sequence\[str\]"),
+        (dict(kind="jsonl", path=3), "path is 3: give str"),
+        (dict(kind="parquet", path="x", columns="image"), "columns is 'image'"),
+        (dict(kind="parquet", path="x", memory="2 GB"), "memory is '2 GB': give int"),
+        (dict(kind="tar", path="x", names="txt"), "names is 'txt'"),
+        (dict(kind="tar", path="x", names=("txt", "png")), "names is"),
+        (dict(kind="tfds", name="x", split=None), "split is None: give str"),
+        ("tar", "where is 'tar': give kind"),
+    ],
+)
+def test_options_of_another_type_are_named(section, message):
+    with pytest.raises(UserError, match=message):
+        build_source(section, where="where")
+
+
+def test_options_that_fit(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": "1"}\n')
+    for path in (tmp_path / "x.jsonl", [str(tmp_path / "x.jsonl")], (str(tmp_path),)):
+        section = dict(kind="jsonl", path=path, image_key=None, need=("a",))
+        assert len(build_source(section)) == 1
+    for names in ({"txt": "title"}, (("txt", "title"),), [["txt", "title"]]):
+        with pytest.raises(UserError, match="x.tar: No such"):
+            build_source(dict(kind="tar", path="x.tar", names=names))

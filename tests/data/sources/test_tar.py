@@ -178,9 +178,12 @@ def test_other_mistakes_are_named(tmp_path):
 
 def test_samples_that_cannot_be_used(tmp_path):
     files = [("a.txt", "x"), ("b.jpg", b"b"), ("b.json", "{"), ("c.jpg", b"c"), ("c.cls", "7\n")]
-    files += [("d.jpg", b"d"), ("d.txt", b"\xff\xfe")]
+    files += [("d.jpg", b"d"), ("d.txt", b"\xff\xfe"), ("e.jpg", b"e"), ("e.json", b"[1]")]
+    files += [("f.jpg", b"jpg"), ("f.png", b"png")]
     source = TarSource(write_tar(tmp_path / "x.tar", files))
-    for index, message in ((0, "x.tar: sample 'a': no 'image', only"), (1, "'b'"), (3, "'d'")):
+    assert source[5] == {"__key__": "f", "image": b"jpg"}
+    mistakes = [(0, "x.tar: sample 'a': no 'image', only"), (1, "'b'"), (3, "'d'")]
+    for index, message in (*mistakes, (4, "'e': its .json is no object, but list")):
         with pytest.raises(BadRecord, match=message):
             source[index]
     assert source[2] == {"__key__": "c", "image": b"c", "label": 7}
