@@ -77,7 +77,7 @@ def open_named(
         return _prepared(name, split, data_dir)
     given = dict(map(_option, options))
     source = build_source({"kind": kind, "path": name, **given}, where="--option")
-    sizes = parallel_map(os.path.getsize, source.files, ahead=64, threads=16)
+    sizes = parallel_map(_size, source.files, ahead=64, threads=16)
     facts = {"name": name, "splits": {"all": len(source)}}
     facts |= {"bytes": sum(sizes), "files": len(source.files)}
     if getattr(source, "cut_short", ()):
@@ -104,6 +104,8 @@ def guess_kind(name: str, data_dir: str | None = None) -> str:
     for kind, endings in _ENDINGS.items():
         if kind != "folder" and expand_braces(path)[0].lower().endswith(endings):
             return kind
+    if os.path.exists(path):
+        raise UserError(f"{name}: its name does not tell the kind of file: say --kind")
     try:
         find_builder(name, data_dir)
     except UserError:
@@ -113,6 +115,11 @@ def guess_kind(name: str, data_dir: str | None = None) -> str:
         except UserError:
             pass
     return "tfds"
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; a picture that is a link to nowhere has none, and counts as broken."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _option(text: str) -> tuple[str, Any]:

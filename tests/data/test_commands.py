@@ -131,6 +131,49 @@ def test_boxes_outside_are_counted():
     assert box["width"] == [0, 31, 40]
 
 
+STRANGE = [
+    {"answers": [{"answer": "yes", "conf": 1}, {"answer": "no"}], "question": "q?", "category": 3},
+    {"captions": [None, "x"], "choices": None, "label": "cat", "answer": None, "caption": ["a"]},
+    {"boxes": [[1, 2, 3, 4], [1, 2], None], "label": 1.5, "box": "1 2 3 4"},
+    {"objects": [{"box": [0, 0, 5, 5], "phrase": "x"}, None, 3], "box": [1, 1, 1.1, 1.1]},
+    {"bbox": {"x": 1}, "label": [1, [2]], "answers": [1, 2, None], "phrase": ["a"], "prompt": []},
+    {"box": [float("nan")] * 4, "conversations": [{"from": "human"}, "x"], "turns": "x"},
+    {"question": 5, "answer": 7, "turns": None, "regions": {"box": [[1, 2, 3, 4]], "phrase": None}},
+    {"questions": {"question": ["a?", "b?"], "answer": ["", "c"]}, "text": "t", "label": True},
+]
+
+
+def test_entries_of_any_type(tmp_path, call):
+    """People's files use our names for other things; that is shown, or left out, never a crash."""
+    (tmp_path / "a.jpg").write_bytes(encode(40, 30))
+    rows = [{"image": "a.jpg", **row} for row in STRANGE]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = call("data", "info", tmp_path / "x.jsonl", "--json")
+    assert status == 0, err
+    sample = json.loads(out)["sample"]
+    assert sample["images"]["image"]["count"] == len(STRANGE)
+    wrong = ["2: boxes: 1 not four numbers", "2: box: 1 not four numbers"]
+    assert sample["broken"] == [*wrong, "5: box: 1 not four numbers"]
+    assert dict(sample["values"]["answers/answer"]["most_frequent"]) == {"yes": 1, "no": 1}
+    assert sample["boxes"]["box"]["count"] == sample["boxes"]["boxes"]["count"] == 1
+    assert "conversations/from" in sample["texts"]
+    assert call("data", "info", tmp_path / "x.jsonl")[0] == 0
+    status, out, err = call("data", "preview", tmp_path / "x.jsonl", "--out", tmp_path / "x.png")
+    assert status == 0 and Image.open(tmp_path / "x.png").size[0] > 1000, err
+    shown = [cell_of({"image": encode(9, 9), **row}) for row in STRANGE]
+    assert [text for text, _ in shown[0].lines[:2]] == ["Q: q?", "A: yes, no"]
+    assert [said for _, said in shown[3].pictures[0].boxes] == ["", "x"]
+    assert ("Q: a?  A: ", preview._TEXT) in shown[7].lines
+    assert ("Q: b?  A: c", preview._TEXT) in shown[7].lines
+
+
+def test_a_link_to_nowhere(tmp_path, call):
+    (tmp_path / "a.jpg").write_bytes(encode(40, 30))
+    (tmp_path / "b.jpg").symlink_to("nowhere")
+    status, out, err = call("data", "info", tmp_path)
+    assert status == 0 and "broken: 1" in out and "b.jpg: No such file" in out, err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -146,6 +189,7 @@ def test_boxes_outside_are_counted():
         (["preview", "digit_scenes/tiny", "--font", "none.ttf"], "--font none.ttf"),
         (["preview", "digit_scenes/tiny", "--out", "/nowhere/x.png"], "cannot be written"),
         (["preview", "EMPTY"], "no data set in this folder"),
+        (["info", "/dev/null"], "/dev/null: its name does not tell the kind of file: say --kind"),
     ],
 )
 def test_bad_input_is_one_line(call, tmp_path, arguments, message):

@@ -200,6 +200,11 @@ def _picture(value: Any, root: str) -> tuple[bytes, str | None]:
         raise BadRecord(f"{path}: {getattr(error, 'strerror', error)}") from None
 
 
+def without_nulls(example: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are there: transforms know of no null."""
+    return {name: entry for name, entry in example.items() if entry is not None}
+
+
 def need_entries(example: Mapping[str, Any], names: Sequence[str], where: str) -> None:
     """Raises BadRecord where an example lacks an entry, or it is null or empty."""
     for name in names:

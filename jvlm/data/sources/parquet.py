@@ -23,12 +23,15 @@ from jvlm.data.sources.files import (
     fingerprint,
     need_entries,
     with_pictures,
+    without_nulls,
 )
 from jvlm.errors import UserError
 
 
 class ParquetSource:
     """A table in one or several files; an example is a row, its entries plain Python values.
+
+    Entries that are null count as not there.
 
     A row can be had only with its row group, which is read and unpacked whole. In order that costs
     little; in the shuffled order of training nearly every row reads a group anew unless `memory`
@@ -86,6 +89,7 @@ class ParquetSource:
             (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
         except UnicodeDecodeError as error:
             raise BadRecord(f"{path}: row {index} of all: {error}") from None
+        example = without_nulls(example)
         example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, f"{path}: row {index} of all")
         return example

@@ -20,6 +20,7 @@ from jvlm.data.sources.files import (
     fingerprint,
     need_entries,
     with_pictures,
+    without_nulls,
 )
 from jvlm.errors import UserError
 
@@ -74,6 +75,7 @@ class RowsSource:
             example = self._parse(self._reader.read(path, begin, end - begin).decode(), path)
         except ValueError as error:
             raise BadRecord(f"{where}: {error}") from None
+        example = without_nulls(example)
         example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, where)
         return example
@@ -100,6 +102,8 @@ class RowsSource:
 
 class JSONLinesSource(RowsSource):
     """JSON lines, or a file that is one JSON list (LLaVA's); each entry is an object.
+
+    Of an object, entries that are null count as not there.
 
     A line that is not JSON is unusable when it is its turn, not before. A list is read whole once
     to find its entries.

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from jvlm.data.images import SUFFIXES, BadRecord
-from jvlm.data.sources.files import Paths, Reader, find_files, fingerprint, need_entries
+from jvlm.data.sources.files import (
+    Paths,
+    Reader,
+    find_files,
+    fingerprint,
+    need_entries,
+    without_nulls,
+)
 from jvlm.data.sources.tar_index import BLOCK, load_indices, members, split_name
 from jvlm.errors import UserError
 
@@ -91,7 +98,7 @@ class TarSource:
                 if extension == "json" and "json" not in self._names:
                     if not isinstance(content, dict):
                         raise ValueError(f"its .json is no object, but {type(content).__name__}")
-                    fields = content
+                    fields = without_nulls(content)
                 else:
                     entries[extension] = content
             named = {}

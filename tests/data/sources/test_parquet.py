@@ -74,6 +74,7 @@ def test_columns_and_paths(parts, tmp_path):
     path = write(tmp_path / "x.parquet", rows)
     source = build_source(dict(kind="parquet", path=path, image_key="file", need=("text",)))
     assert source[0]["image"] == b"A" and source[0]["text"] == "a"
+    assert build_source(dict(kind="parquet", path=path, image_key="file"))[2] == {}
     with pytest.raises(BadRecord, match="b.jpg: No such file"):
         source[1]
     with pytest.raises(BadRecord, match="no 'text'"):

@@ -58,7 +58,9 @@ def test_json_list(folder, indent):
 
 
 def test_bad_lines_wait_for_their_turn(folder):
-    (folder / "x.jsonl").write_bytes(b'{"caption": "x"}\n{"caption\n[1]\n{"caption": "\xff"}\n{}\n')
+    (folder / "x.jsonl").write_bytes(
+        b'{"caption": "x", "n": null}\n{"caption\n[1]\n{"caption": "\xff"}\n{}\n'
+    )
     source = build_source(dict(kind="jsonl", path=str(folder / "x.jsonl"), need=("caption",)))
     assert len(source) == 5 and source[0] == {"caption": "x"}
     for index, message in ((1, "x.jsonl: row 2"), (2, "no JSON object, but list"), (3, "utf-8")):
