@@ -98,10 +98,8 @@ def _sum_up(label: str, source: Source, index: int) -> _Summary:
     sizes, formats = [], []
     for data in pictures_of(example):
         try:
-            images.decode(data)
-            with Image.open(io.BytesIO(data)) as image:
-                sizes.append(image.size)
-                formats.append(image.format or "?")
+            sizes.append(images.decode(data).shape[1::-1])
+            formats.append(_format(data))
         except BadRecord as error:
             known = (example[key] for key in ("path", "__key__", "id") if key in example)
             summary.broken.append(": ".join(map(str, (label, *list(known)[:1], error))))
@@ -139,6 +137,14 @@ def _measures(boxes: np.ndarray, width: float, height: float) -> dict[str, np.nd
     outside = (x0 < 0) | (y0 < 0) | (x1 > width) | (y1 > height) | (x1 <= x0) | (y1 <= y0)
     area = (x1 - x0) * (y1 - y0) / (width * height)
     return {"width": x1 - x0, "height": y1 - y0, "area": area, "outside": outside}
+
+
+def _format(data: bytes) -> str:
+    """Pillow's name of the format of an image that was decoded."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"  # Pillow would refuse the largest ones.
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format or "?"
 
 
 def pictures_of(example: Mapping[str, Any]) -> list[bytes]:

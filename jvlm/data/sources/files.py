@@ -95,9 +95,14 @@ def fingerprint(kind: str, path: Paths, files: Sequence[str], counts: Sequence[i
 class Reader:
     """Parts of many files; the last used ones stay open. Threads may share it, and it pickles."""
 
-    def __init__(self, keep_open: int = 256):
-        self._keep_open, self._open = keep_open, collections.OrderedDict()
-        self._lock = threading.Lock()
+    # Of a process, which may read many data sets and must not run out of files.
+    _most = max(8, min(256, os.sysconf("SC_OPEN_MAX") // 4))
+    _open: "collections.OrderedDict[tuple[int, str], _File]" = collections.OrderedDict()
+    _lock = threading.Lock()
+    _numbers = itertools.count()
+
+    def __init__(self):
+        self._number = next(self._numbers)  # A file may be another one when it is read anew.
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Bytes of a file.
@@ -106,7 +111,8 @@ class Reader:
           BadRecord: they are not there; names the file.
         """
         try:
-            data = read_at(self._file(path).descriptor, offset, size)
+            file = self._file(path)  # Held, that it stays open while it is read.
+            data = read_at(file.descriptor, offset, size)
         except OSError as error:
             raise BadRecord(f"{path}: {error.strerror}") from None
         if len(data) < size:
@@ -114,22 +120,20 @@ class Reader:
         return data
 
     def _file(self, path: str) -> "_File":
+        key = self._number, path
         with self._lock:
-            if path in self._open:
-                self._open.move_to_end(path)
-                return self._open[path]
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
         file = _File(path)  # Which may take long, and others read meanwhile.
         with self._lock:
-            self._open[path] = file
-            if len(self._open) > self._keep_open:
+            self._open[key] = file
+            if len(self._open) > self._most:
                 self._open.popitem(last=False)  # Closed when the last thread has read from it.
         return file
 
-    def __getstate__(self):
-        return {"keep_open": self._keep_open}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __reduce__(self):
+        return Reader, ()
 
 
 class _File:

@@ -141,8 +141,9 @@ class ParquetSource:
         """Makes what every process has of its own."""
         self._lock = threading.Lock()
         self._kept: collections.OrderedDict[tuple[str, int], Any] = collections.OrderedDict()
-        self._file = functools.lru_cache(64)(_open)
-        self._copy = functools.lru_cache(1024)(_open_copy)
+        # Few files, since a mixture may have many sources.
+        self._file = functools.lru_cache(16)(_open)
+        self._copy = functools.lru_cache(64)(_open_copy)
 
 
 _OF_A_PROCESS = ("_lock", "_kept", "_file", "_copy")

@@ -71,10 +71,12 @@ def make_index(shard: str) -> Index:
     """Reads the headers of a shard.
 
     Raises:
-      UserError: not a tar file, a packed one, or one with two files of one name.
+      UserError: not a tar file, a packed one, one with two files of one name, or one in which the
+        files of a sample lie apart, as where a folder was packed in no order.
     """
     starts, whole, end = array.array("I"), False, 0
     sample, extensions = None, set()
+    samples, files = set(), set()  # Hashes: a shard may have a million.
     try:
         with open(shard, "rb") as file:
             length = os.fstat(file.fileno()).st_size
@@ -88,8 +90,16 @@ def make_index(shard: str) -> Index:
                 if key is None:
                     continue
                 if key != sample:
+                    # Shards that were joined may have a key again, but from its first file on.
+                    if hash(key) in samples and hash((key, extension)) not in files:
+                        raise UserError(
+                            f"{shard}: {name} lies apart from the other files of its sample: pack "
+                            "them in order, with tar --sort=name"
+                        )
                     starts.append(begin // BLOCK)
                     sample, extensions = key, set()
+                samples.add(hash(key))
+                files.add(hash((key, extension)))
                 if extension in extensions:
                     raise UserError(f"{shard}: has {name} twice in a row")
                 extensions.add(extension)

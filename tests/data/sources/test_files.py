@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files a path means, and parts of them."""
 
+import collections
 import os
+import pickle
 
 import pytest
 
-from jvlm.data.sources import build_source
-from jvlm.data.sources.files import expand_braces, find_files, read_at
+from jvlm.data.sources import build_source, files
+from jvlm.data.sources.files import Reader, expand_braces, find_files, read_at
 from jvlm.data.sources.folder import FolderSource
 from jvlm.errors import UserError
 
@@ -86,3 +88,31 @@ def test_options_that_fit(tmp_path):
     for names in ({"txt": "title"}, (("txt", "title"),), [["txt", "title"]]):
         with pytest.raises(UserError, match="x.tar: No such"):
             build_source(dict(kind="tar", path="x.tar", names=names))
+
+
+def test_many_sources_do_not_run_out_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(Reader, "_most", 3)
+    monkeypatch.setattr(Reader, "_open", collections.OrderedDict())
+    for number in range(4):
+        (tmp_path / f"{number}").write_bytes(b"%d" % number)
+    readers = [Reader() for _ in range(3)]
+    for _ in range(2):
+        for number in range(4):
+            for reader in readers:
+                assert reader.read(str(tmp_path / f"{number}"), 0, 1) == b"%d" % number
+    assert len(Reader._open) == 3
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "new").replace(tmp_path / "3")  # A source that is opened anew reads it.
+    assert pickle.loads(pickle.dumps(readers[0])).read(str(tmp_path / "3"), 0, 3) == b"new"
+
+
+def test_a_file_stays_open_while_it_is_read(tmp_path, monkeypatch):
+    """Other threads may need its place meanwhile; its descriptor would be another file's."""
+    (tmp_path / "x").write_bytes(b"abc")
+
+    def read_late(descriptor, offset, size):
+        Reader._open.clear()
+        return read_at(descriptor, offset, size)
+
+    monkeypatch.setattr(files, "read_at", read_late)
+    assert Reader().read(str(tmp_path / "x"), 1, 2) == b"bc"

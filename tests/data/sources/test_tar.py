@@ -176,6 +176,15 @@ def test_other_mistakes_are_named(tmp_path):
         TarSource(twice)
 
 
+def test_files_of_a_sample_that_lie_apart(tmp_path):
+    """A folder packed in no order would be samples of one file each, most without captions."""
+    files = [file for part in range(3) for n in (1, 2) for file in sample(n)[part : part + 1]]
+    with pytest.raises(UserError, match="x.tar: 000001.txt lies apart .* tar --sort=name"):
+        TarSource(write_tar(tmp_path / "x.tar", files))
+    joined = sample(1) + sample(2) + sample(1)  # Which is no such thing.
+    assert len(TarSource(write_tar(tmp_path / "y.tar", joined))) == 3
+
+
 def test_samples_that_cannot_be_used(tmp_path):
     files = [("a.txt", "x"), ("b.jpg", b"b"), ("b.json", "{"), ("c.jpg", b"c"), ("c.cls", "7\n")]
     files += [("d.jpg", b"d"), ("d.txt", b"\xff\xfe"), ("e.jpg", b"e"), ("e.json", b"[1]")]
