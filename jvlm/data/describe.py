@@ -187,9 +187,9 @@ def entries(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from entries(group, f"{prefix}{key}/")
 
 
-def _spread(values: Iterable[float]) -> list[float]:
+def _spread(values: array.array) -> list[float]:
     """[least, median, greatest]."""
-    ordered = np.sort(np.array(list(values), np.float64))
+    ordered = np.sort(np.asarray(values, np.float64))
     return [round(float(ordered[i]), 4) for i in (0, len(ordered) // 2, -1)]
 
 

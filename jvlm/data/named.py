@@ -19,13 +19,14 @@ from jvlm.data.sources.files import expand_braces
 from jvlm.data.sources.tfds import find_builder
 from jvlm.errors import UserError, did_you_mean
 
-# Kind -> endings of the files it reads; of a folder, the first kind that finds one is taken.
+# Kind -> endings of the files it reads, or says how to unpack; of a folder, the first kind that
+# finds one is taken.
 _ENDINGS = {
     "tar": (".tar", ".tar.gz", ".tgz"),
     "parquet": (".parquet",),
     "folder": SUFFIXES,
-    "jsonl": (".jsonl", ".json"),
-    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
+    "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
 }
 
 

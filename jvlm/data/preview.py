@@ -24,6 +24,7 @@ Line = tuple[str, str]
 _BOXES = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#f032e6")
 _TEXT, _QUIET, _RIGHT = "#000000", "#606060", "#1a7f37"
 _MOST_LINES = 16
+_LARGEST = 600  # Pixels of a picture's longer side.
 _FONT_FOLDERS = (
     "/usr/share/fonts",
     "/usr/local/share/fonts",
@@ -121,9 +122,11 @@ def cell_of(example: Mapping[str, Any], class_names: Sequence[str] | None = None
     Raises:
       BadRecord: a picture that cannot be read.
     """
-    pixels = [images.decode(data) for data in pictures_of(example)]
     boxes = _boxes(example)
-    pictures = [Picture(p, () if number else boxes) for number, p in enumerate(pixels)]
+    pictures = [
+        _shrink(images.decode(data), () if number else boxes)
+        for number, data in enumerate(pictures_of(example))
+    ]
     keys = sorted(example, key=lambda key: key != "title")
     lines = [line for key in keys for line in _lines(key, example, class_names)]
     lines.sort(key=lambda line: line[1] == _QUIET)
@@ -187,6 +190,14 @@ def wrap(text: str, width: int, font: Any) -> list[str]:
     return lines
 
 
+def _shrink(pixels: np.ndarray, boxes: Sequence[tuple[np.ndarray, str]]) -> Picture:
+    """A photograph as large as a sheet needs it, which may have hundreds."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_LARGEST, _LARGEST))
+    scale = np.tile([image.width / pixels.shape[1], image.height / pixels.shape[0]], 2)
+    return Picture(np.asarray(image), [(box * scale, label) for box, label in boxes])
+
+
 def _scale(picture: Picture, side: int, count: int, font: Any) -> Image.Image:
     """A picture with its boxes, in its share of the square."""
     side = side // math.ceil(math.sqrt(count))
@@ -235,7 +246,7 @@ def _join(pictures: Sequence[Image.Image], side: int) -> Image.Image | None:
     return joined
 
 
-def _boxes(example: Mapping[str, Any]) -> list[tuple[Sequence[float], str]]:
+def _boxes(example: Mapping[str, Any]) -> list[tuple[np.ndarray, str]]:
     """The boxes of an example, each with what is said of it."""
     said = _texts(example.get("phrase")) or _texts(example.get("expressions"))
     found = [(example.get("box"), said[0] if said else "")]

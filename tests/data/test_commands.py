@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm data info` and `preview` on every kind of source."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -191,11 +192,17 @@ def test_a_link_to_nowhere(tmp_path, call):
         (["preview", "digit_scenes/tiny", "--font", "none.ttf"], "--font none.ttf"),
         (["preview", "digit_scenes/tiny", "--out", "/nowhere/x.png"], "cannot be written"),
         (["preview", "EMPTY"], "no data set in this folder"),
+        (["info", "PACKED"], "is packed: unpack it with gunzip"),
         (["info", "/dev/null"], "/dev/null: its name does not tell the kind of file: say --kind"),
     ],
 )
 def test_bad_input_is_one_line(call, tmp_path, arguments, message):
-    arguments = [tmp_path if argument == "EMPTY" else argument for argument in arguments]
+    packed = tmp_path / "folder/x.jsonl.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(b"{}"))
+    names = {"EMPTY": tmp_path / "empty", "PACKED": packed}
+    names["EMPTY"].mkdir()
+    arguments = [names.get(argument, argument) for argument in arguments]
     status, out, err = call("data", *arguments)
     assert status == 2 and message in err and out == "" and err.count("\n") == 1, err
 
@@ -247,6 +254,9 @@ def test_boxes_are_drawn_with_what_they_hold():
     sheet = np.asarray(preview.draw([cell], columns=1, side=400, font=font_for([])[0]))
     colours = {tuple(colour) for colour in sheet.reshape(-1, 3).tolist()}
     assert {(0xE6, 0x19, 0x4B), (0x3C, 0xB4, 0x4B)} <= colours
+    large = cell_of({"image": encode(3000, 1500), "box": [1500, 0, 3000, 750]}).pictures[0]
+    assert large.pixels.shape == (300, 600, 3)  # A sheet may have hundreds.
+    assert large.boxes[0][0].tolist() == [300, 0, 600, 150]
     several = cell_of({"images": [encode(40, 20)] * 3, "text": "x"})
     assert len(several.pictures) == 3
     preview.draw([several, cell], columns=4, side=90, font=font_for([])[0])

@@ -39,7 +39,7 @@ class ParquetSource:
     time.
 
     Args:
-      path: see `find_files`; a folder is all parts below it.
+      path: see `find_files`; a folder is all parts below it, of all splits: 'data/train-*.parquet'.
       columns: those that are read; default all.
       image_key: column with pictures: bytes, {'bytes', 'path'} or paths, see `with_pictures`.
       image_root: folder of relative paths; default the file's own.
