@@ -3,6 +3,7 @@
 """`jvlm data`."""
 
 import argparse
+import sys
 
 from jvlm.cli import options
 
@@ -33,6 +34,38 @@ def add(verb) -> None:
     preview.add_argument("--count", type=int, default=12, help="examples of each split (12)")
     preview.add_argument("--font", metavar="FILE", help="default: one here that has the letters")
     preview.add_argument("--out", default="preview.png", help="PNG of the preview")
+
+    import_ = action("import", run_import, "Turn a published data set into one of array_record.")
+    import_.add_argument("kind", metavar="KIND", help="format of the annotation; see --kinds")
+    import_.add_argument("source", metavar="SRC", help="its file, or the folder of its files")
+    import_.add_argument("destination", metavar="DST", help="new folder; names the data set")
+    import_.add_argument("--kinds", action=_ListKinds, help="list the formats")
+    import_.add_argument("--images", metavar="DIR", help="of the pictures (default: SRC's folder)")
+    import_.add_argument("--workers", type=int, help="processes (default: one per core)")
+    import_.add_argument(
+        "--max-bad", type=float, default=0.05, metavar="SHARE", help="end if more is bad (0.05)"
+    )
+    import_.add_argument(
+        "--resize", type=int, metavar="PX", help="shrink larger pictures' shorter side; JPEG at 95"
+    )
+    import_.add_argument(
+        "--link", action="store_true", help="store paths of pictures, relative to --images"
+    )
+    import_.add_argument("--frames", type=int, default=8, help="pictures of a video (default 8)")
+
+
+class _ListKinds(argparse.Action):
+    """`--kinds`, which like --help needs no other argument; --help must not import the library."""
+
+    def __init__(self, option_strings, dest, **options):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from jvlm.data.importers import KINDS
+
+        width = max(map(len, KINDS))
+        print("\n".join(f"{name:{width}}  {KINDS[name].help}" for name in sorted(KINDS)))
+        parser.exit()
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
@@ -83,3 +116,24 @@ def run_preview(args: argparse.Namespace) -> None:
         args.name, count=args.count, out=args.out, font=args.font, **_named(args)
     )
     options.show(args, {"path": args.out, "notes": notes}, [*notes, f"wrote {args.out}"])
+
+
+def run_import(args: argparse.Namespace) -> None:
+    import dataclasses
+
+    from jvlm.data.importers import engine, report
+
+    try:
+        summary = engine.import_data(
+            args.kind,
+            args.source,
+            args.destination,
+            images=args.images,
+            options=engine.Options(args.resize, args.link, args.frames),
+            workers=args.workers,
+            max_bad=args.max_bad,
+        )
+    except KeyboardInterrupt:
+        print(f"jvlm: the same command goes on with {args.destination}.part", file=sys.stderr)
+        raise
+    options.show(args, dataclasses.asdict(summary), report.describe(summary))

@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from jvlm.errors import UserError, did_you_mean
 
 SHIPPED = Path(__file__).with_name("conversations.json")
 IMAGE = "<image>"
+END = "</s>"  # As LLaMA's templates spell the end token.
 LEARN = ("all", "last", "none")
 PLACES = ("inline", "front", "only")
 
@@ -77,6 +79,8 @@ class Segment:
 
 
 Turn = tuple[str, str]  # 'user' or 'assistant', and the text.
+ROLE, TEXT = ("role", "from"), ("text", "value", "content")  # What files call them.
+ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def load_template(name: str) -> Template:
@@ -95,15 +99,29 @@ def load_template(name: str) -> Template:
     if own not in templates:
         raise UserError(f"{path}: no template {own!r}.{did_you_mean(own, templates)}")
     template = construct(Template, templates[own], where=f"{path}:{own}")
-    try:
-        segments(template, [("user", ""), ("assistant", "")], "")
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}:{own}: '{{text}}' is all that is filled in ({reason})") from None
+    _check(template, f"{path}:{own}")
+    return template
+
+
+def _check(template: Template, where: str) -> None:
+    """Raises UserError unless every text of a conversation gets its place."""
+    for field in dataclasses.fields(template):
+        value = getattr(template, field.name)
+        if not isinstance(value, field.type):
+            raise UserError(f"{where}: {field.name} is {value!r}: give a {field.type.__name__}")
+    for name in ("user", "first_user", "answer", "past_answer", "system_format"):
+        form, slot = getattr(template, name), "system" if name == "system_format" else "text"
+        try:
+            slots = [rest for _, *rest in string.Formatter().parse(form) if rest[0] is not None]
+        except ValueError:
+            slots = []
+        if slots != [[slot, "", None]] and (form or name in ("user", "answer")):
+            raise UserError(
+                f"{where}: {name} is {form!r}: '{{{slot}}}' is all that is filled in, and once"
+            )
     if template.images not in PLACES:
         hint = did_you_mean(template.images, PLACES)
-        raise UserError(f"{path}:{own}: images {template.images!r} is unknown.{hint}")
-    return template
+        raise UserError(f"{where}: images {template.images!r} is unknown.{hint}")
 
 
 def segments(template: Template, turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
@@ -213,8 +231,10 @@ def conversation(
 
     Args:
       template: name of `conversations.json`, or 'FILE.json:NAME'.
-      turns: entry with lists `role` ('system', 'user', 'assistant') and `text`, with '<image>'
-        where the next image is; images that no turn mentions belong to the first.
+      turns: entry with lists `role` ('system', 'user', 'assistant') and `text`, or a list of such
+        turns, also as LLaVA's files ('from': 'human' | 'gpt', 'value') and chats ('content') have
+        them, with '<image>' where the next image is; images that no turn mentions belong to the
+        first.
       prompt, answer: instead of turns, templates of one question and its answer, filled from the
         example as `language` does.
       learn: 'all' answers, the 'last', or 'none': a prompt without its last answer or labels.
@@ -229,16 +249,21 @@ def conversation(
     Raises:
       BadRecord: nothing is left to learn, an image does not fit, turns that do not alternate, or
         another number of images than '<image>'s. Names the example's `id`.
-      UserError: unknown template or `learn`.
+      UserError: unknown template or `learn`, or a template whose '</s>' is not the end token.
     """
     if learn not in LEARN:
         raise UserError(
             f"data: conversation: learn {learn!r} is unknown.{did_you_mean(learn, LEARN)}"
         )
     form, max_len = _template(template), max_len or tokenizer.max_len
+    if END in form.answer and tokenizer.encode(END, start=False, end=False) != [tokenizer.eos_id]:
+        raise UserError(
+            f"data: conversation: template {template!r} ends answers with {END!r}, which is not "
+            "this tokenizer's end token: take one of LLaMA's, or a template with `end`"
+        )
     name = example.get("id", "a conversation")
     if prompt is None:
-        said = list(zip(example[turns]["role"], example[turns]["text"]))
+        said = _turns(example[turns], name)
     else:
         said = [("user", prompt.format_map(example))]
         said += [] if answer is None else [("assistant", answer.format_map(example))]
@@ -248,10 +273,10 @@ def conversation(
     said = _with_images(said, example, image_tokens, name)
     parts = segments(form, said, system)
     if learn == "last":
-        last = max((i for i, part in enumerate(parts) if part.learned), default=0)
+        last = max((i for i, part in enumerate(parts) if part.learned), default=None)
         parts = [dataclasses.replace(p, learned=i == last) for i, p in enumerate(parts)]
     ids, labels, slots = encode(parts, tokenizer, image_tokens=image_tokens, image_id=image_id)
-    if form.end and parts[-1].learned:
+    if form.end and parts and parts[-1].learned:
         ids, labels, slots = (
             [*ids, tokenizer.eos_id],
             [*labels, tokenizer.eos_id],
@@ -275,6 +300,20 @@ def conversation(
 
 
 _template = functools.lru_cache(load_template)
+
+
+def _turns(value: Mapping | Sequence, name: str) -> list[Turn]:
+    """Turns, however they are stored."""
+    if isinstance(value, Mapping):
+        return list(zip(value["role"], value["text"]))
+    said = []
+    for turn in value:
+        found = turn if isinstance(turn, Mapping) else {}
+        pair = [next((found[k] for k in keys if k in found), None) for keys in (ROLE, TEXT)]
+        if not all(isinstance(part, str) for part in pair):
+            raise BadRecord(f"{name}: a turn that has no role or no text")
+        said.append((ROLES.get(pair[0], pair[0]), pair[1]))
+    return said
 
 
 def _alternating(turns: Sequence[Turn], name: str) -> tuple[str | None, list[Turn]]:

@@ -16,6 +16,12 @@ from jvlm.errors import UserError, did_you_mean
 _CAPTION = {"albef": (",.'!?\"()*#:;~", "-/"), "blip": ("", '.!"()*#:;~')}
 _QUESTION = {"albef": (",.'!?\"()*#:;~", "-/"), "blip": ('.!"()*#:;~', "")}
 _SIDES = {"left": "right", "right": "left"}
+_MIRRORED = {
+    form(side): form(other)
+    for side, other in _SIDES.items()
+    for form in (str.lower, str.capitalize, str.upper)
+}
+_SIDE = re.compile(rf"\b({'|'.join(_MIRRORED)})\b")
 
 
 def clean_caption(text: str, variant: str, max_words: int = 30) -> str:
@@ -54,8 +60,13 @@ def clean_question(text: str, variant: str, max_words: int = 50) -> str:
 
 
 def swap_sides(text: str) -> str:
-    """'left' for 'right' and the other way round, as words between spaces."""
+    """As `mirror_sides`, but only of lower case and between spaces, as BLIP does it."""
     return " ".join(_SIDES.get(word, word) for word in text.split(" "))
+
+
+def mirror_sides(text: str) -> str:
+    """'left' for 'right' and the other way round, as words of any case beside any sign."""
+    return _SIDE.sub(lambda match: _MIRRORED[match[0]], text)
 
 
 def each(change: Callable[[str], str], value: str | Sequence[str]) -> str | list[str]:

@@ -10,6 +10,7 @@ host, worker or resume. Steps that ask for `tokenizer` get the run's.
 import functools
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,19 @@ Transform = Callable[[Example, np.random.Generator], Example]
 def decode_image(example, rng, *, key: str = "image") -> Example:
     """Encoded bytes -> uint8[H, W, 3]."""
     return {key: images.decode(example[key])}
+
+
+def read_image(example, rng, *, root: str, key: str = "file", out: str = "image") -> Example:
+    """The file at a path below `root` -> uint8[H, W, 3]: of data that was imported by --link.
+
+    Raises:
+      BadRecord: missing or damaged; it is replaced, and counted.
+    """
+    try:
+        with open(os.path.join(root, example[key]), "rb") as file:
+            return {out: images.decode(file.read())}
+    except OSError as error:
+        raise images.BadRecord(f"{error.filename}: {error.strerror}") from None
 
 
 def random_crop(example, rng, *, size: int, key: str = "image") -> Example:
@@ -84,12 +98,12 @@ def random_flip(example, rng, *, key: str = "image", sides_in: str | Sequence[st
 
     Args:
       sides_in: texts, or lists of texts, where 'left' and 'right' then change places; ALBEF and
-        BLIP leave captions as they are.
+        BLIP leave captions as they are. Boxes are not mirrored.
     """
     if rng.random() < 0.5:
         return {}
     keys = [sides_in] if isinstance(sides_in, str) else sides_in
-    swapped = {name: texts.each(texts.swap_sides, example[name]) for name in keys}
+    swapped = {name: texts.each(texts.mirror_sides, example[name]) for name in keys}
     return {key: images.mirror(example[key]), **swapped}
 
 
@@ -257,6 +271,7 @@ TRANSFORMS: dict[str, Callable] = {
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
     "random_swap_pair": texts.random_swap_pair,
+    "read_image": read_image,
     "resize": resize,
     "resize_center_crop": resize_center_crop,
     "resize_cover": resize_cover,

@@ -149,9 +149,24 @@ def test_what_is_too_long():
         row(said, template="cogvlm_vqa", image_tokens=5, max_len=8)
     with pytest.raises(BadRecord, match="no answer that could be learned"):
         row(example("What?"))
-    for template in ("vicuna_v1", "cogvlm_vqa"):
+    for options in (dict(template="cogvlm_vqa"), {}, dict(learn="last")):
         with pytest.raises(BadRecord, match="no answer that could be learned"):
-            row(example("What?", " "), template=template)
+            row(example("What?", " "), **options)
+
+
+def test_a_prompt_without_a_word():
+    got = row(example(""), template="cogvlm_base", learn="none")
+    assert got["text"][got["text_mask"]].tolist() == [TOKENIZER.bos_id]
+
+
+def test_an_end_that_the_tokenizer_does_not_know(tmp_path):
+    """It would be learned letter by letter, and nothing would ever end an answer."""
+    own = SentencePiece.train(["What? A dog"] * 20, 40, 200, "bpe", True)
+    with pytest.raises(UserError, match="'vicuna_v1' ends answers with '</s>', which is not this"):
+        row(example("What?", "A dog"), own)
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps({"qa": {"user": "{text}", "end": True}}))
+    assert row(example("What?", "A dog"), own, template=f"{path}:qa")["labels"].max() >= 0
 
 
 def test_images_and_their_marks():
@@ -191,6 +206,17 @@ def test_turns():
         row({"turns": {"role": ["assistant"], "text": ["a"]}})
 
 
+def test_turns_as_files_have_them():
+    want = row(example("What?", "A dog"))["labels"]
+    for names in (("from", "value"), ("role", "content"), ("role", "text")):
+        roles = ("human", "gpt") if names[0] == "from" else ("user", "assistant")
+        turns = [dict(zip(names, turn)) for turn in zip(roles, ("What?", "A dog"))]
+        np.testing.assert_array_equal(row({"talk": turns}, turns="talk")["labels"], want)
+    for turns in (["What?"], [{"from": "human"}], [{"role": "user", "content": [1]}], "What?"):
+        with pytest.raises(BadRecord, match="4: a turn that has no role or no text"):
+            row({"id": 4, "turns": turns})
+
+
 def test_templates_of_ones_own(tmp_path):
     path = tmp_path / "my.json"
     path.write_text(json.dumps({"qa": {"user": "Q: {text}\n", "reply": "A:", "answer": " {text}"}}))
@@ -198,7 +224,12 @@ def test_templates_of_ones_own(tmp_path):
     assert spelled(got) == "A dog"
     for content, name, message in (
         ({"qa": {"user": "{text}", "repl": ""}}, "qa", "Did you mean 'reply'"),
-        ({"qa": {"user": "{txt}"}}, "qa", "is all that is filled in"),
+        ({"qa": {"user": "{txt}"}}, "qa", "'{text}' is all that is filled in"),
+        ({"qa": {"user": "{text}", "past_answer": "{"}}, "qa", "past_answer is '{': '{text}' is"),
+        ({"qa": {"user": "{text}", "system_format": "{}"}}, "qa", "'{system}' is all that is"),
+        ({"qa": {"user": "Q:"}}, "qa", "user is 'Q:': '{text}' is all"),
+        ({"qa": {"user": "{text}", "answer": ""}}, "qa", "answer is '': '{text}' is all"),
+        ({"qa": {"user": "{text}", "reply": None}}, "qa", "reply is None: give a str"),
         ({"qa": {"user": "{text}", "images": "inlin"}}, "qa", "Did you mean 'inline'"),
         ({"qa": {}}, "q", "no template 'q'. Did you mean 'qa'"),
         ([], "qa", "no file of conversation templates"),

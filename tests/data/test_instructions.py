@@ -90,16 +90,27 @@ def test_for_training_all_is_drawn():
     assert said == "What is it?" and said not in asked and ("dog" in asked or "cat" in asked)
     with pytest.raises(BadRecord, match="q1: no answer to 'What"):
         ask("llava:open", example=EXAMPLE | {"answers": [], "choices": []})
+    with pytest.raises(BadRecord, match="q1: no answer to"):
+        ask("instructblip:vqg", example=EXAMPLE | {"answers": [], "choices": []})
 
 
 def test_for_evaluation_nothing_is():
     fixed = dict(draw=False)
     assert ask("blip2:vqa", **fixed) == ("Question: What is it? Short answer:", "dog")
-    assert ask("instructblip:vqa", index=3, **fixed)[0] == "Q: What is it? A:"
+    unread = EXAMPLE | {"ocr": []}
+    assert ask("instructblip:vqa", index=3, example=unread, **fixed)[0] == "Q: What is it? A:"
     assert ask("blip2:vqa", example=EXAMPLE | {"answers": [], "label": -1}, **fixed)[1] == ""
     assert ask("blip2:vqa", example={"question": "?", "answer": "yes"}, **fixed)[1] == "yes"
-    with pytest.raises(UserError, match="index 1, but blip2:vqa has 1 prompts"):
-        ask("blip2:vqa", index=1, **fixed)
+    # BLIP's and ALBEF's lists have one name for a text and for several.
+    several = {"question": "?", "answer": ["no", "yes", "yes"], "caption": ["one", "two"]}
+    assert ask("blip2:vqa", example=several, **fixed)[1] == "yes"
+    assert ask("blip2:caption", example=several, **fixed)[1] == "one"
+    for wrong in ({"answers": [{"answer": "yes"}]}, {"question": ["?"]}, {"answer": {}}):
+        with pytest.raises(BadRecord, match="q1: .* is no (list of texts|text, but)"):
+            ask("blip2:vqa", example={"id": "q1", "question": "?", **wrong}, **fixed)
+    for index in (1, -2):
+        with pytest.raises(UserError, match=f"index {index}, but blip2:vqa has 1 prompts"):
+            ask("blip2:vqa", index=index, **fixed)
 
 
 def test_formats():
@@ -113,8 +124,15 @@ def test_formats():
     )
     assert ask("llava:choice", **fixed) == (want, "B")
     assert ask("llava:choice", example=EXAMPLE | {"context": ""}, **fixed)[0] == want[7:]
+    want = "Context: N/A\nQuestion: What is it?\nOptions: (A) fox (B) dog (C) cow\nAnswer with"
+    asked, said = ask("llava:scienceqa", example=EXAMPLE | {"context": ""}, **fixed)
+    assert asked.startswith(want) and said == "B"
+    for count in (0, 27):
+        with pytest.raises(BadRecord, match=f"q1: {count} choices where letters are for 1 to 26"):
+            ask("llava:choice", example=EXAMPLE | {"choices": ["x"] * count}, **fixed)
     asked = ask("instructblip:eval_ocr", **fixed)[0]
     assert "w29. Question" in asked and asked.startswith("OCR tokens: w0, w1, ")
+    assert ask("instructblip:vqa", **fixed)[0].endswith(", w29. What is it?")
     assert "w39\n" in ask("llava:ocr", **fixed)[0]
     want = 'This is an image with: "A dog is left of it." written on it. Is it hateful? Answer:'
     assert ask("instructblip:eval_hateful_memes", labels=("no", "yes"), **fixed) == (want, "yes")
@@ -135,6 +153,10 @@ def test_boxes():
     assert boxes_text(np.array([-3.0, 0.0, 20.0, 10.0]), 20, 10) == "[[000,000,999,999]]"
     with pytest.raises(UserError, match="put decode_image before it"):
         ask("cogvlm:where", example=EXAMPLE | {"image": b""}, **fixed)
+    small = EXAMPLE | {"image": np.zeros((25, 50, 3), np.uint8)}
+    for templates in ("cogvlm:where", "cogvlm:grounded_caption"):
+        with pytest.raises(BadRecord, match="q1: a box ends at .* put instruct before steps that"):
+            ask(templates, example=small, **fixed)
 
 
 def test_instructions_go_on_to_a_language_model():
@@ -156,6 +178,10 @@ def test_sets_of_ones_own(tmp_path):
         ({"a": {"prompt": []}}, "a", "Did you mean 'prompts'"),
         ({"b": {"prompts": []}}, "b", "prompts is to be a list, not empty"),
         ({"c": {"prompts": ["{question"]}}, "c", "cannot be filled in"),
+        ({"c": {"prompts": ["{}"]}}, "c", "cannot be filled in"),
+        ({"c": {"prompts": ["{question.x}"]}}, "c", "cannot be filled in"),
+        ({"c": {"prompts": ["x"], "before": ["{ocr}"]}}, "c", "cannot be filled in"),
+        ({"c": {"prompts": ["x"], "max_ocr": "3"}}, "c", "max_ocr is '3': give a number"),
         ({"d": {"prompts": ["x"], "option": "{z}"}}, "d", "cannot be filled in"),
         ({"short": {}}, "shrt", "Did you mean 'short'"),
         ([], "e", "no file of instructions"),

@@ -55,9 +55,9 @@ def test_a_pair_is_swapped_with_its_sides():
 def test_a_mirror_may_change_sides():
     image = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
     flip = compose([("random_flip", dict(sides_in=("text", "captions")))])
-    example = {"image": image, "text": "left one", "captions": ["right", "up"]}
+    example = {"image": image, "text": "On the left, Left!", "captions": ["right", "bright"]}
     for seed in range(10):
         got = flip(example, np.random.default_rng(seed))
         turned = not np.array_equal(got["image"], image)
-        assert got["text"] == ("right one" if turned else "left one")
-        assert got["captions"] == (["left", "up"] if turned else ["right", "up"])
+        assert got["text"] == ("On the right, Right!" if turned else example["text"])
+        assert got["captions"] == (["left", "bright"] if turned else example["captions"])

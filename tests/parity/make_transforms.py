@@ -5,8 +5,8 @@
 python -m tests.parity.make_transforms ALBEF BLIP LLAVA COGVLM TIMM    # checkouts
 
 writes tests/golden/transforms.npz (images), transforms.json (texts) and conversations.json. Runs
-with opencv-python-headless 4, torch, sentencepiece and what LLaVA pins: transformers 4.37.2. Some
-functions are taken out of files whose other imports do not install any more.
+with opencv-python-headless 4, torch, torchvision, sentencepiece and what LLaVA pins: transformers
+4.37.2. Some functions are taken out of files whose other imports do not install any more.
 """
 
 import ast
@@ -64,6 +64,7 @@ def main(*checkouts: str):
         "opencv-python-headless",
         "sentencepiece",
         "tokenizers",
+        "torchvision",
         "transformers",
     )
     record = {
@@ -81,6 +82,7 @@ def main(*checkouts: str):
         }
     write("transforms.json", texts)
     images = sources()
+    images |= resized(images)
     images |= augmented(load(albef / "dataset/randaugment.py"), images)
     images |= policy(load(timm / "timm/data/auto_augment.py"), images["smooth"])
     np.savez_compressed(GOLDEN / "transforms.npz", **images)
@@ -117,6 +119,22 @@ def sources() -> dict[str, np.ndarray]:
     noise[..., 1] = noise[..., 1] // 2 + 40  # A channel without 0 and one of one value.
     noise[..., 2] = 77
     return {"smooth": corners.repeat(6, 0).repeat(5, 1)[:23], "noise": noise}
+
+
+def resized(images: dict) -> dict[str, np.ndarray]:
+    """What LAVIS's clip_image_eval and blip_image_eval do, by 'name/image/size'."""
+    from PIL import Image
+    from torchvision import transforms
+
+    bicubic, out = transforms.InterpolationMode.BICUBIC, {}
+    for key, image in images.items():
+        for size in (12, 31):
+            shorter = transforms.Resize(size, interpolation=bicubic)
+            clip = transforms.Compose([shorter, transforms.CenterCrop(size)])
+            blip = transforms.Resize((size, size), interpolation=bicubic)
+            for name, change in (("clip_image_eval", clip), ("blip_image_eval", blip)):
+                out[f"{name}/{key}/{size}"] = np.asarray(change(Image.fromarray(image)))
+    return out
 
 
 def augmented(official: types.ModuleType, images: dict) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import string
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Instructions:
     '{name}' is an entry of the example (question, context, text, ...) or one of: {answer} and
     {caption}, {expression} (one of several), {choice} and {letter} (the right one), {options} (all
     choices), {ocr}, {label} (its name), {box} and {grounded_caption} (with boxes as CogVLM writes
-    them).
+    them; before any step that changes the image).
 
     Attributes:
       prompts: what is asked.
@@ -39,6 +39,7 @@ class Instructions:
       option: a choice, from {choice} and {a} or {A}, its letter.
       join: what is between choices.
       before: entry -> text in front of the prompt where the example's entry is not empty.
+      empty: entry -> what '{entry}' is where the example's is empty.
       max_ocr: words of {ocr}, which commas separate.
       lower: lower case, '??' as '?', no space around (LAVIS's blip_instruction).
     """
@@ -48,6 +49,7 @@ class Instructions:
     option: str = "({a}) {choice}"
     join: str = " "
     before: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    empty: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_ocr: int | None = None
     lower: bool = False
 
@@ -105,14 +107,16 @@ def load_instructions(name: str) -> Instructions:
     if own not in sets:
         raise UserError(f"{path}: no set {own!r}.{did_you_mean(own, sets)}")
     found = construct(Instructions, sets[own], where=f"{path}:{own}")
-    texts = [*found.prompts, found.answer, *found.before.values()]
     if isinstance(found.prompts, str) or not found.prompts:
         raise UserError(f"{path}:{own}: prompts is to be a list, not empty")
+    if not isinstance(found.max_ocr, int | None):
+        raise UserError(f"{path}:{own}: max_ocr is {found.max_ocr!r}: give a number of words")
     try:
+        texts = [*found.prompts, found.answer, *found.before.values(), *found.empty.values()]
         for text in texts:
-            list(string.Formatter().parse(text))
+            text.format_map(defaultdict(str))
         found.option.format(a="a", A="A", choice="")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}:{own}: a template that cannot be filled in: {error}") from None
     return found
 
@@ -142,12 +146,13 @@ def instruct(
       prompt, answer: the entries that are made.
 
     Raises:
-      BadRecord: training, and there is no answer.
+      BadRecord: training, and there is no answer; no choices, or more than there are letters; a box
+        outside the image.
       UserError: unknown set, or no prompt `index`.
     """
     sets = [load_instructions(name) for name in _list(templates)]
     pairs = [(found, text) for found in sets for text in found.prompts]
-    if not draw and index >= len(pairs):
+    if not draw and not 0 <= index < len(pairs):
         raise UserError(f"data: instruct: index {index}, but {templates} has {len(pairs)} prompts")
     found, text = pairs[int(rng.integers(len(pairs))) if draw else index]
     example = {**example, **(entries or {})}
@@ -155,7 +160,7 @@ def instruct(
     asked = [form.format_map(fields) for key, form in found.before.items() if example.get(key)]
     asked = "".join(asked) + text.format_map(fields)
     said = found.answer.format_map(fields)
-    if draw and not said.strip():
+    if draw and not (said.strip() and fields.get("answer", said)):  # Also one to be asked about.
         raise BadRecord(f"{example.get('id', 'an example')}: no answer to {asked!r}")
     if found.lower:
         asked = asked.lower().replace("??", "?").strip()
@@ -182,12 +187,26 @@ class _Fields(dict):
         self.example, self.found, self.rng, self.labels = example, found, rng, labels
 
     def __missing__(self, name: str) -> str:
-        self[name] = _MAKERS[name](self) if name in _MAKERS else str(self.example[name])
+        value = _MAKERS[name](self) if name in _MAKERS else self.text(name)
+        self[name] = value or self.found.empty.get(name, "")
         return self[name]
 
+    def bad(self, reason: str) -> BadRecord:
+        return BadRecord(f"{self.example.get('id', 'an example')}: {reason}")
+
+    def text(self, key: str) -> str:
+        value = self.example[key]
+        if not isinstance(value, str | int | float | np.number):
+            raise self.bad(f"{key} is no text, but {type(value).__name__}")
+        return str(value)
+
     def one_of(self, key: str) -> str:
-        """Drawn, or the most frequent; '' of none."""
+        """A text, or of a list one that is drawn, or the most frequent; '' of none."""
         values = self.example[key]
+        if not isinstance(values, list | tuple):
+            return self.text(key)
+        if not all(isinstance(value, str) for value in values):
+            raise self.bad(f"{key} is no list of texts")
         if not values:
             return ""
         if self.rng is not None:
@@ -196,7 +215,7 @@ class _Fields(dict):
 
     def answer(self) -> str:
         if "answers" not in self.example:
-            return str(self.example["answer"])
+            return self.one_of("answer")
         return self.one_of("answers") or self.choice()
 
     def choice(self) -> str:
@@ -206,10 +225,17 @@ class _Fields(dict):
     def letter(self) -> str:
         letters = string.ascii_uppercase if "{A}" in self.found.option else string.ascii_lowercase
         label = int(self.example["label"])
-        return letters[label] if label >= 0 else ""
+        return letters[label] if 0 <= label < len(self.choices()) else ""
+
+    def choices(self) -> Sequence[str]:
+        """What has letters."""
+        choices = self.example["choices"]
+        if not 0 < len(choices) <= len(string.ascii_lowercase):
+            raise self.bad(f"{len(choices)} choices where letters are for 1 to 26")
+        return choices
 
     def options(self) -> str:
-        letters = zip(string.ascii_lowercase, string.ascii_uppercase, self.example["choices"])
+        letters = zip(string.ascii_lowercase, string.ascii_uppercase, self.choices())
         option = self.found.option.format
         return self.found.join.join(option(a=a, A=A, choice=text) for a, A, text in letters)
 
@@ -225,7 +251,7 @@ class _Fields(dict):
         return self.labels[int(label)] if int(label) >= 0 else ""
 
     def box(self) -> str:
-        return boxes_text(self.example["box"], *self.size())
+        return self.boxes([self.example["box"]])
 
     def grounded_caption(self) -> str:
         text, regions = self.example["caption"], self.example["regions"]
@@ -234,24 +260,28 @@ class _Fields(dict):
             if end:
                 places.setdefault(int(end), []).append(box)
         for end in sorted(places, reverse=True):
-            boxes = boxes_text(np.array(places[end]), *self.size())
-            text = f"{text[:end]} {boxes}{text[end:]}"
+            text = f"{text[:end]} {self.boxes(places[end])}{text[end:]}"
         return text
 
-    def size(self) -> tuple[int, int]:
-        """Width and height of the image as it was annotated."""
+    def boxes(self, boxes: Sequence) -> str:
+        """Their text; the image must still be as it was annotated."""
         image = self.example["image"]
         if not isinstance(image, np.ndarray):
             raise UserError("data: instruct: boxes need the image: put decode_image before it")
-        return image.shape[1], image.shape[0]
+        height, width = image.shape[:2]
+        right, below = np.max(boxes, 0)[2:]
+        if right > width + 1 or below > height + 1:  # Rounded, or of another image.
+            raise self.bad(
+                f"a box ends at {right:g}, {below:g} and the image at {width}, {height}: put "
+                "instruct before steps that resize or crop"
+            )
+        return boxes_text(np.array(boxes), width, height)
 
 
 _MAKERS: dict[str, Callable[[_Fields], str]] = {
     "answer": _Fields.answer,
     "box": _Fields.box,
-    "caption": lambda self: (
-        self.one_of("captions") if "captions" in self.example else str(self.example["caption"])
-    ),
+    "caption": lambda self: self.one_of("captions" if "captions" in self.example else "caption"),
     "choice": _Fields.choice,
     "expression": lambda self: self.one_of("expressions"),
     "grounded_caption": _Fields.grounded_caption,

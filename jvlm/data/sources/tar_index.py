@@ -80,7 +80,7 @@ def make_index(shard: str) -> Index:
     try:
         with open(shard, "rb") as file:
             length = os.fstat(file.fileno()).st_size
-            for begin, name, start, size in members(_windowed(file.fileno()), length):
+            for begin, name, start, size in members(windowed(file.fileno()), length):
                 if not name:
                     whole, end = True, begin
                     break
@@ -211,7 +211,7 @@ def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def _windowed(descriptor: int) -> Callable[[int, int], bytes]:
+def windowed(descriptor: int) -> Callable[[int, int], bytes]:
     """Reads of a file by windows: the small ones close to each other are one."""
     place, window = 0, b""
 
