@@ -5,6 +5,7 @@
 import gzip
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image, ImageFont
 
 from jvlm.data import preview
 from jvlm.data.describe import survey
+from jvlm.data.images import BadRecord
 from jvlm.data.named import guess_kind
 from jvlm.data.preview import cell_of, font_for, wrap
+from jvlm.data.sources import build_source
 
 
 def encode(width, height, kind="JPEG", colour=(200, 30, 60)):
@@ -105,6 +108,28 @@ def test_a_prepared_data_set(call, data_dir, tmp_path):
     assert "128 of 128 examples read" in out and "2 records and 1 entries of others" in out
 
 
+def test_linked_pictures(call, tmp_path):
+    """An import with --link keeps paths; with `image_root` the pictures are there."""
+    (tmp_path / "im").mkdir()
+    for number in range(3):
+        (tmp_path / f"im/{number}.jpg").write_bytes(encode(40, 30))
+    rows = [{"image": f"im/{n}.jpg", "caption": f"c {n}"} for n in range(3)]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    status, _, err = call("data", "import", "albef", tmp_path, tmp_path / "out", "--link")
+    assert status == 0, err
+    root = ("--option", f"image_root={tmp_path}")
+    for options, found in (((), 0), (root, 3)):
+        status, out, err = call("data", "info", tmp_path / "out", *options, "--json")
+        assert status == 0, err
+        assert json.loads(out)["sample"]["images"].get("image", {}).get("count", 0) == found
+    section = dict(kind="tfds", name=str(tmp_path / "out"), split="train")
+    source = build_source({**section, "image_root": str(tmp_path)})
+    assert pickle.loads(pickle.dumps(source))[0]["image"] == encode(40, 30)
+    (tmp_path / "im/0.jpg").unlink()
+    with pytest.raises(BadRecord, match="0.jpg: No such file"):
+        [source[index] for index in range(3)]
+
+
 def test_a_config(call):
     status, out, err = call("data", "info", "configs/clip/digits.py:test", "--sample", 5)
     assert status == 0 and "split data.source: 128 examples" in out, err
@@ -185,7 +210,8 @@ def test_a_link_to_nowhere(tmp_path, call):
         (["info", "none.jsonl", "--option", "image_rot=x"], "Did you mean 'image_root'"),
         (["info", "none.jsonl", "--option", "x"], "give KEY=VALUE"),
         (["info", "none.jsonl", "--split", "train"], "only prepared data sets have splits"),
-        (["info", "digit_scenes/tiny", "--option", "x=1"], "only files and folders have options"),
+        (["info", "digit_scenes/tiny", "--option", "x=1"], "--option: unknown key 'x'"),
+        (["info", "clip/digits", "--option", "x=1"], "--option: a config has its own"),
         (["info", "digit_scenes/tiny", "--sample", "0"], "at least 1"),
         (["info", "digit_scenes/tiny", "--split", "tset"], "splits: test"),
         (["preview", "digit_scenes/tiny", "--count", "0"], "at least 1"),
