@@ -80,6 +80,8 @@ def make_index(shard: str) -> Index:
     try:
         with open(shard, "rb") as file:
             length = os.fstat(file.fileno()).st_size
+            if 0 < length < BLOCK:  # A pointer of git-lfs, or a server's message.
+                raise ValueError("no tar file, or damaged at byte 0: fetch it again")
             for begin, name, start, size in members(windowed(file.fileno()), length):
                 if not name:
                     whole, end = True, begin
