@@ -109,7 +109,7 @@ def read_blob(blob: Blob) -> bytes:
         with open(blob.path, "rb") as file:
             file.seek(blob.offset)
             data = file.read() if blob.size is None else file.read(blob.size)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # The latter of a name with a null character.
         raise Unusable("missing file", blob.path) from None
     except OSError as error:
         raise Unusable("unreadable file", f"{blob.path}: {error.strerror}") from None

@@ -66,10 +66,15 @@ def collect(work: Path, plan: Plan, out: Path) -> Summary:
                     entry = json.loads(line)
                     counts["entry" in entry][entry["reason"]] += 1
                     first = ": ".join(filter(None, (entry["id"], entry["detail"])))
-                    examples.setdefault(entry["reason"], first)
+                    examples.setdefault(entry["reason"], _printable(first))
     sort = lambda counter: dict(counter.most_common())
     total = plan.records + plan.dropped
     return Summary(total, sort(counts[False]), sort(counts[True]), examples, plan.repeats)
+
+
+def _printable(text: str) -> str:
+    """One line, which any terminal takes: names of files may have bytes that are no letters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def describe(summary: Summary) -> list[str]:
