@@ -70,6 +70,8 @@ setuptools.setup(
         # The compiler that fits this jax; no TPU is needed.
         "plan": [f"jax[tpu]>=0.10.2,<0.11; {OLD}", f"jax[tpu]>=0.11.1; {NEW}"],
         "torch": ["torch>=2.4"],
+        # METEOR and SPICE of captions; they run Java.
+        "coco": ["pycocoevalcap>=1.2"],
         "sweep": SWEEP,
         "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
         "parity": ["torch==2.13.0", "transformers>=5", "peft>=0.18"],

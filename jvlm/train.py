@@ -41,7 +41,7 @@ def train(
     Args:
       config: see README.md, "Configs".
       workdir: gets config.json, tokenizer/, checkpoints/, log.jsonl, tensorboard/, parameters.txt,
-        report.json, report.md and samples.png.
+        predictions/, report.json, report.md and samples.png.
       profile: (start, stop) of the steps, counted from 0, that leave a trace in workdir/profile,
         which TensorBoard and xprof read.
 
@@ -149,6 +149,11 @@ def _train(
         preprocess=config.preprocess,
         mesh=mesh,
     )
+    about = {
+        "model": str(workdir),
+        "step": config.steps,
+        **report.provenance(config_lib.to_dict(config.eval.evaluators)),
+    }
     picture, texts = report.make_picture(config), report.make_texts(config)
     log_section = config.log.to_dict()
     log_every = log_section.pop("every_steps")
@@ -223,7 +228,8 @@ def _train(
             if is_save and not checkpoints.best_metric:  # An evaluation may outlast a notice.
                 save(done, state)
             if is_eval:
-                metrics = evaluate(evaluators, state.eval_params())
+                folder = workdir / "predictions" if is_last else None
+                metrics = evaluate(evaluators, state.eval_params(), folder, about)
                 log.evaluation(done, metrics)
             if is_save and checkpoints.best_metric:
                 save(done, state, metrics if is_eval else None)
@@ -238,7 +244,7 @@ def _train(
     seconds += time.perf_counter() - began
     with jax.set_mesh(mesh):
         if not metrics:  # Nothing was left to train.
-            metrics = evaluate(evaluators, state.eval_params())
+            metrics = evaluate(evaluators, state.eval_params(), workdir / "predictions", about)
         checkpoints.wait()
         pretrained = Pretrained(
             model,

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,6 +181,17 @@ def eval_batches(
     """
     rows = range(batch_size) if rows is None else rows
     starts = range(0, len(source), batch_size)
+    indices = (min(start + row, len(source) - 1) for start in starts for row in rows)
+    examples = eval_examples(source, transform, indices, ahead=2 * len(rows))
+    for start in starts:
+        batch = collate(list(itertools.islice(examples, len(rows))))
+        yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
+
+
+def eval_examples(
+    source: Source, transform: Transform, indices: Iterable[int], ahead: int
+) -> Iterator[dict[str, Any]]:
+    """Transformed examples, not yet a batch; see `eval_batches`."""
 
     def load(index: int) -> dict[str, Any]:
         try:
@@ -188,11 +199,7 @@ def eval_batches(
         except BadRecord as error:
             raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
 
-    indices = (min(start + row, len(source) - 1) for start in starts for row in rows)
-    examples = parallel_map(load, indices, ahead=2 * len(rows))
-    for start in starts:
-        batch = collate(list(itertools.islice(examples, len(rows))))
-        yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
+    return parallel_map(load, indices, ahead)
 
 
 def collate(

@@ -50,6 +50,12 @@ def read_image(example, rng, *, root: str, key: str = "file", out: str = "image"
         raise images.BadRecord(f"{error.filename}: {error.strerror}") from None
 
 
+def image_size(example, rng, *, key: str = "image", out: str = "size") -> Example:
+    """[width, height] of the pixels as they are: what boxes of the original image refer to."""
+    height, width = example[key].shape[:2]
+    return {out: [width, height]}
+
+
 def random_crop(example, rng, *, size: int, key: str = "image") -> Example:
     """A random square of the pixels as they are; after `resize_shortest`, CLIP's augmentation.
 
@@ -258,6 +264,7 @@ TRANSFORMS: dict[str, Callable] = {
     "each_image": each_image,
     "first": first,
     "identity": identity,
+    "image_size": image_size,
     "instruct": instruct,
     "join": join,
     "keep": keep,

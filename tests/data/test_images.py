@@ -29,6 +29,12 @@ def photo(rng):
     return np.asarray(Image.fromarray(base).resize((90, 60), Image.Resampling.BICUBIC))
 
 
+def test_the_size_before_resizing(photo):
+    steps = [("image_size", {}), ("resize_square", dict(size=8))]
+    row = compose(steps)({"image": photo}, np.random.default_rng(0))
+    assert row["size"] == [90, 60] and row["image"].shape == (8, 8, 3)
+
+
 def test_png_is_exact_and_jpeg_is_close(photo):
     np.testing.assert_array_equal(images.decode(encode(photo, "png")), photo)
     decoded = images.decode(encode(photo, "jpeg", quality=95))

@@ -4,12 +4,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jvlm.data.importers.files import Files, read_json, read_lines, split_of
+from jvlm.data.importers.json_entries import read_entries
 from jvlm.data.importers.records import Blob, Dropped, Record
 from jvlm.errors import UserError
 
+T = TypeVar("T")
 Named = tuple[str, Any]
 """An annotation with a name for reports."""
 
@@ -46,8 +48,10 @@ class Entry:
             raise BadEntry(f"no {key}")
         return value
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """A text, or a number as one."""
+    def text(self, key: str, default: str | None = None, *, blank: bool = False) -> str:
+        """A text, or a number as one; an empty one only if `blank`."""
+        if blank and self.fields.get(key) == "":
+            return ""
         return _text(self._get(key, default), key)
 
     def texts(self, key: str, default: list[str] | None = None) -> list[str]:
@@ -132,17 +136,17 @@ def convert(
             yield Dropped(name, str(error))
 
 
-def rows(path: Path, key: str | None = None) -> Iterator[Named]:
+def rows(path: Path, *keys: str) -> Iterator[Named]:
     """The annotations of a JSON file: of a list, named by file and place, or of an object, by key.
 
     Args:
       path: the file.
-      key: where in the file's object they are; default the whole file.
+      *keys: where in the file's object they are; default the whole file.
 
     Raises:
       UserError: not JSON, or nothing of that kind.
     """
-    return rows_of(path, read_json(path), key)
+    return _named(path, keys, read_entries(path, *keys))
 
 
 def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]:
@@ -150,21 +154,48 @@ def rows_of(path: Path, content: Any, key: str | None = None) -> Iterator[Named]
     found = content
     if key is not None:
         found = content.get(key) if isinstance(content, dict) else None
-    if isinstance(found, dict):
-        return iter(found.items())
-    if isinstance(found, list):
-        name = path.name if key is None else f"{path.name}:{key}"
-        return ((f"{name}:{place}", value) for place, value in enumerate(found))
-    raise UserError(f"{path}: no list of annotations" + (f" under {key!r}" if key else ""))
+    if isinstance(found, dict | list):
+        return _named(
+            path,
+            (key,) if key else (),
+            found.items() if isinstance(found, dict) else enumerate(found),
+        )
+    raise UserError(f"{path}: no list" + (f" under {key!r}" if key else ""))
 
 
-def by_key(annotations: Iterable[Named], key: str) -> dict[str, Mapping]:
-    """The objects among annotations by a field, a text or a number as one; for joins."""
-    return {
-        str(fields[key]): fields
-        for _, fields in annotations
-        if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int)
-    }
+def _named(path: Path, keys: tuple[str, ...], entries: Iterable[tuple]) -> Iterator[Named]:
+    name = ":".join([path.name, *keys])
+    return ((p if isinstance(p, str) else f"{name}:{p}", value) for p, value in entries)
+
+
+class Table(Generic[T]):
+    """What a join needs of annotations, by one of their fields, a text or a number as one.
+
+    Args:
+      annotations: those that have no such field are left out.
+      key: the field.
+      take: what is kept of an entry; may raise BadEntry.
+    """
+
+    def __init__(self, annotations: Iterable[Named], key: str, take: Callable[[Entry], T]):
+        self._found: dict[str, T | BadEntry] = {}
+        for name, fields in annotations:
+            if isinstance(fields, Mapping) and isinstance(fields.get(key), str | int):
+                try:
+                    self._found[str(fields[key])] = take(Entry(name, fields))
+                except BadEntry as error:
+                    self._found[str(fields[key])] = BadEntry(*error.args)  # Without its traceback.
+
+    def get(self, key: str, default: T | None = None) -> T | None:
+        """What is kept of the entry of that key.
+
+        Raises:
+          BadEntry: it is not as `take` has it.
+        """
+        found = self._found.get(key, default)
+        if isinstance(found, BadEntry):
+            raise BadEntry(*found.args)
+        return found
 
 
 def list_or_lines(path: Path) -> Iterator[Named | Dropped]:
@@ -208,8 +239,13 @@ def companion(files: Files, path: Path, name: str) -> Path:
     Raises:
       UserError: there is none.
     """
-    beside = path.parent / name
-    return beside if beside.is_file() else files.need(name)[0]
+    return (beside(files, path.parent, name) or files.need(name))[0]
+
+
+def beside(files: Files, folder: Path, *names: str) -> list[Path]:
+    """Those of the files that are in a folder, else anywhere below SRC, which may be one file."""
+    anywhere = files.find(*names)
+    return [folder / name for name in names if (folder / name).is_file()] or anywhere
 
 
 def coco_names(image_id: int, *subsets: str) -> list[str]:
@@ -220,10 +256,22 @@ def coco_names(image_id: int, *subsets: str) -> list[str]:
       subsets: where it can be: 'train2014', 'val2014', 'test2015', ...: years before 2017 have
         names with the subset. The names of 2017 come last.
     """
-    names = [f"{subset}/COCO_{subset}_{image_id:012}.jpg" for subset in subsets]
-    return [*names, *(f"{split}2017/{image_id:012}.jpg" for split in ("train", "val", "test"))]
+    old = [f"COCO_{subset}_{image_id:012}.jpg" for subset in subsets]
+    names = [f"{subset}/{name}" for subset, name in zip(subsets, old)]
+    new = [f"{split}2017/{image_id:012}.jpg" for split in ("train", "val", "test")]
+    return [*names, *new, *old]
 
 
-def visual_genome_image(files: Files, image_id: str) -> Blob:
-    """A picture of Visual Genome, which are in two folders."""
-    return files.image(f"VG_100K/{image_id}.jpg", f"VG_100K_2/{image_id}.jpg")
+def visual_genome_image(entry: Entry, files: Files) -> tuple[str, Blob]:
+    """The number and the picture of an entry of Visual Genome.
+
+    Releases differ in the number's key; the pictures are in two folders.
+    """
+    image_id = entry.text("id", "") or entry.text("image_id")
+    return image_id, files.image(f"VG_100K/{image_id}.jpg", f"VG_100K_2/{image_id}.jpg")
+
+
+def textvqa_image(files: Files, image_id: str) -> Blob:
+    """A picture of TextVQA and TextCaps: those of validation are in the folder of train."""
+    name = f"{image_id}.jpg"
+    return files.image(f"train_images/{name}", f"test_images/{name}", name)

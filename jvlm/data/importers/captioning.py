@@ -8,7 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from jvlm.data.importers.annotations import BadEntry, Entry, by_split, convert, rows, rows_of
+from jvlm.data.importers.annotations import (
+    BadEntry,
+    Entry,
+    beside,
+    by_split,
+    convert,
+    rows,
+    rows_of,
+    textvqa_image,
+)
 from jvlm.data.importers.files import Files, read_json
 from jvlm.data.importers.records import Dropped, Kind, Record
 
@@ -31,7 +40,7 @@ def _karpathy_image(entry: Entry, files: Files) -> Iterator[Record]:
         raise BadEntry("unknown split")
     image_id = entry.text("cocoid", "") or file.removesuffix(".jpg")
     captions = [sentence.text("raw") for sentence in entry.entries("sentences")]
-    image = files.image(os.path.join(entry.text("filepath", ""), file))
+    image = files.image(os.path.join(entry.text("filepath", ""), file), file)
     values = {"captions": captions, "image_id": image_id}
     yield Record(KARPATHY_SPLITS[split], image_id, values, (image,))
 
@@ -73,7 +82,7 @@ def _coco_image(entry: Entry, files: Files, split: str, captions: dict | None) -
         "url": entry.text("coco_url", ""),
         "category": entry.text("domain", ""),
     }
-    yield Record(split, image_id, values, (files.image(os.path.join(folder, name)),))
+    yield Record(split, image_id, values, (files.image(os.path.join(folder, name), name),))
 
 
 def flickr30k(files: Files) -> Iterator[Record | Dropped]:
@@ -101,8 +110,8 @@ def flickr30k(files: Files) -> Iterator[Record | Dropped]:
 
 def flickr30k_splits(files: Files) -> dict[str, str]:
     """Picture number -> split, from train.txt, val.txt and test.txt, those that are there."""
-    lists = by_split(files.find("train.txt", "val.txt", "test.txt"))
-    return {name: split for split, path in lists.items() for name in path.read_text().split()}
+    lists = by_split(beside(files, files.folder, "train.txt", "val.txt", "test.txt"))
+    return {n: split for split, path in lists.items() for n in path.read_text("utf-8").split()}
 
 
 def textcaps(files: Files) -> Iterator[Record | Dropped]:
@@ -120,7 +129,7 @@ def textcaps(files: Files) -> Iterator[Record | Dropped]:
             except BadEntry as error:
                 yield Dropped(name, str(error))
         for image_id, texts in captions.items():
-            image = files.image(f"train_images/{image_id}.jpg", f"test_images/{image_id}.jpg")
+            image = textvqa_image(files, image_id)
             yield Record(split, image_id, {"captions": texts, "image_id": image_id}, (image,))
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jvlm.data.importers.files import Files, read_json, read_lines, split_of
+from jvlm.data.importers.files import Files, read_lines, split_of
+from jvlm.data.importers.json_entries import read_entries
 from jvlm.data.importers.records import Dropped, Kind, Record
 from jvlm.errors import UserError
 
@@ -23,11 +24,14 @@ _Row = tuple[str, Any] | Dropped
 def albef(files: Files) -> Iterator[Record | Dropped]:
     """ALBEF's and BLIP's lists of {image, caption: text or list, image_id}; CapFilt's have url."""
     for path in files.need("*.json"):
-        rows = read_json(path)
-        if not isinstance(rows, list):
+        yield from _records(files, split_of(path.stem), _read_list(path))
+
+
+def _read_list(path: Path) -> Iterator[_Row]:
+    for place, row in read_entries(path):
+        if not isinstance(place, int):
             raise UserError(f"{path}: not a list of pictures with captions")
-        named = ((f"{path.name}:{number}", row) for number, row in enumerate(rows))
-        yield from _records(files, split_of(path.stem), named)
+        yield f"{path.name}:{place}", row
 
 
 def json_lines(files: Files) -> Iterator[Record | Dropped]:
@@ -89,7 +93,7 @@ def _records(files: Files, split: str, rows: Iterable[_Row]) -> Iterator[Record 
                 "image_id": first.get("image_id", first.get("img_id")),
                 "url": first.get("url") or first.get("image_url"),
             },
-            (files.image(image, os.path.basename(image)),),
+            (files.image(os.path.basename(image) if "://" in image else image),),
         )
 
 

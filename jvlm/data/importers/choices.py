@@ -10,7 +10,7 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    by_key,
+    Table,
     by_split,
     coco_names,
     convert,
@@ -44,7 +44,9 @@ def aokvqa(files: Files) -> Iterator[Record | Dropped]:
     """A-OKVQA's aokvqa_v1p0_*.json (allenai/aokvqa): choices, and ten direct answers.
 
     [{split, image_id, question_id, question, choices, correct_choice_idx?, direct_answers?,
-    rationales?}]; the pictures are COCO's of 2017. The answers are the direct ones.
+    difficult_direct_answer?, rationales?}]; the pictures are COCO's of 2017. The answers are the
+    direct ones. The category of questions that the official evaluation leaves out when it judges
+    direct answers (eval_predictions.py) is 'difficult_direct_answer'.
     """
     for split, path in by_split(files.need("aokvqa_v1p0_*.json")).items():
         yield from convert(rows(path), _aokvqa_question, files, split)
@@ -53,11 +55,13 @@ def aokvqa(files: Files) -> Iterator[Record | Dropped]:
 def _aokvqa_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     image_id, label = entry.number("image_id"), entry.fields.get("correct_choice_idx")
     chosen = choose(entry.texts("choices"), label, known=split != "test")
+    difficult = "difficult_direct_answer"
     chosen["answers"] = entry.texts("direct_answers", [] if split == "test" else None)
     yield question(
         entry,
         split,
         files.image(*coco_names(image_id, "train2014", "val2014")),
+        category=difficult if entry.fields.get(difficult) is True else "",
         explanations=entry.texts("rationales", []),
         image_id=str(image_id),
         **chosen,
@@ -165,28 +169,33 @@ def visual7w_pointing(files: Files) -> Iterator[Record | Dropped]:
     {images: ..., boxes: [{box_id, name, x, y, width, height}]}; the choices are the boxes' names.
     """
     for path in files.need("dataset_v7w_pointing.json", "dataset.json"):
-        boxes = by_key(rows(path, "boxes"), "box_id")
+        boxes = Table(rows(path, "boxes"), "box_id", _visual7w_box)
         yield from convert(rows(path, "images"), _visual7w_image, files, boxes)
 
 
-def _visual7w_image(entry: Entry, files: Files, boxes: dict | None) -> Iterator[Record | Dropped]:
+def _visual7w_box(entry: Entry) -> tuple[str, list[float]]:
+    return entry.text("name"), corners(entry.numbers("x", "y", "width", "height"))
+
+
+def _visual7w_image(entry: Entry, files: Files, boxes: Table | None) -> Iterator[Record | Dropped]:
     split, name, image_id = _split(entry), entry.text("filename"), entry.text("image_id")
-    image = files.image(f"images/{name}", f"{image_id}.jpg")
+    image = files.image(f"images/{name}", name, f"{image_id}.jpg")
     yield from convert(entry.items("qa_pairs"), _visual7w_question, split, image, image_id, boxes)
 
 
 def _visual7w_question(
-    entry: Entry, split: str, image: Blob, image_id: str, boxes: dict | None
+    entry: Entry, split: str, image: Blob, image_id: str, boxes: Table | None
 ) -> Iterator[Record]:
     options = [option for _, option in entry.items("multiple_choices")]
     label = entry.number("qa_id") % (len(options) + 1)
     options.insert(label, entry.fields.get("answer"))
     places = {}
     if boxes is not None:
-        found = [Entry(entry.name, boxes.get(str(option), {})) for option in options]
-        options = [box.text("name") for box in found]
-        rectangles = [corners(box.numbers("x", "y", "width", "height")) for box in found]
-        places = {"boxes": [{"box": rectangle} for rectangle in rectangles]}
+        found = [boxes.get(str(option)) for option in options]
+        if None in found:
+            raise BadEntry("no box")
+        options = [name for name, _ in found]
+        places = {"boxes": [{"box": box} for _, box in found]}
     options = Entry(entry.name, {"choices": options}).texts("choices")
     yield question(
         entry,

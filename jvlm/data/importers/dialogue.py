@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversations about pictures, and instructions with their answers."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,12 @@ from jvlm.data.importers.annotations import (
     coco_names,
     convert,
     list_or_lines,
-    rows_of,
+    rows,
 )
 from jvlm.data.importers.choices import choose
-from jvlm.data.importers.files import PICTURES, Files, read_json, split_of
+from jvlm.data.importers.files import PICTURES, Files, split_of
+from jvlm.data.importers.json_entries import read_entries
 from jvlm.data.importers.records import Dropped, Kind, Record
-from jvlm.errors import UserError
 
 
 def visdial(files: Files) -> Iterator[Record | Dropped]:
@@ -30,15 +31,13 @@ def visdial(files: Files) -> Iterator[Record | Dropped]:
     and the rounds before, as LAVIS writes them (' q: ... a: ...', visdial_dialogue_datasets.py).
     Of a test dialogue only the last round has options, and is a record; it has no answer.
     """
-    for split, path in by_split(files.need("visdial_1.0_*.json")).items():
-        content = read_json(path)
-        data = content.get("data") if isinstance(content, dict) else None
-        data = data if isinstance(data, dict) else {}
-        texts = [data.get(key) for key in ("questions", "answers")]
-        if not all(isinstance(found, list) for found in texts):
-            raise UserError(f"{path}: no lists of questions and answers under 'data'")
-        dialogues = rows_of(path, data, "dialogs")
-        yield from convert(dialogues, _dialogue, files, split, *texts)
+    names = [f"visdial_1.0_{split}.json" for split in ("train", "val", "test")]
+    for split, path in by_split(files.need(*names)).items():
+        texts = [
+            [text for _, text in read_entries(path, "data", key)]
+            for key in ("questions", "answers")
+        ]
+        yield from convert(rows(path, "data", "dialogs"), _dialogue, files, split, *texts)
 
 
 def _dialogue(
@@ -46,9 +45,10 @@ def _dialogue(
 ) -> Iterator[Record]:
     image_id = entry.number("image_id")
     folder = f"VisualDialog_{'val' if split == 'validation' else split}2018"
-    image = files.image(
-        *coco_names(image_id, "train2014", "val2014"), f"{folder}/{folder}_{image_id:012}.jpg"
-    )
+    names = [f"{folder}/{folder}_{image_id:012}.jpg", f"{folder}_{image_id:012}.jpg"]
+    if split == "train":  # Only these are COCO's: elsewhere its numbers would name others.
+        names += coco_names(image_id, "train2014", "val2014")
+    image = files.image(*names)
     context = [entry.text("caption")]
     for number, turn in enumerate(entry.entries("dialog"), 1):
         asked = _at(questions, turn.number("question"), "question")
@@ -92,8 +92,9 @@ def llava(files: Files) -> Iterator[Record | Dropped]:
     """LLaVA's instruction lists (docs/Finetune_Custom_Data.md), one file per split.
 
     [{id, image?, conversations: [{from: human | gpt, value}]}]; several pictures are a list; a row
-    without one is text only. A first turn of the assistant is left out (train.py, preprocess_v1).
-    Every picture needs its '<image>' in a turn, and every '<image>' its picture.
+    without one is text only. A first turn of the assistant is left out; then the roles alternate
+    (train.py, preprocess_v1). Every picture needs its '<image>' in a turn, and every
+    '<image>' its picture.
     """
     for split, path in by_split(files.need("*.json", "*.jsonl")).items():
         yield from convert(list_or_lines(path), _conversation, files, split)
@@ -111,6 +112,9 @@ def _conversation(entry: Entry, files: Files, split: str) -> Iterator[Record]:
         turns = turns[1:]
     if not any(turn["role"] == "assistant" for turn in turns):
         raise BadEntry("no turn from gpt")
+    said = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if any(role == after for role, after in itertools.pairwise(said)):
+        raise BadEntry("turns that do not alternate")
     slots = sum(turn["text"].count("<image>") for turn in turns)
     if slots != len(images):
         raise BadEntry("not one '<image>' per picture")

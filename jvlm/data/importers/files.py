@@ -81,12 +81,13 @@ class Files:
     def image(self, *names: str, anywhere: bool = True) -> Blob:
         """The picture of the first name that is there, below the image folder.
 
-        Looked for as a path, then by its last part in the image folder and its folders: archives
-        unpack as train2014/..., images/train2014/... or flat. Of a missing one, where it should be:
-        it is missed when it is opened.
+        Looked for as a path, then in the image folder's folders: archives unpack as train2014/...,
+        images/train2014/... or flat, so a file is the picture if its path is the end of the name,
+        or the name the end of its path. Of several such files none is: which is not known. Of a
+        missing picture, where it should be: it is missed when it is opened.
 
         Args:
-          *names: paths, relative to the image folder.
+          *names: paths, relative to the image folder; a bare file name is found in any folder.
           anywhere: False looks for paths only: names such as image.png, that many folders have.
         """
         for name in names:
@@ -94,9 +95,10 @@ class Files:
             if os.path.isfile(path):
                 return Blob(path)
         for name in names if anywhere else ():
-            place = self._places.get(os.path.basename(name))
-            if place is not None:
-                return Blob(place)
+            places = self._places.get(os.path.basename(name), ())
+            found = [os.path.join(self.images, p) for p in places if _is_end(p, name)]
+            if len(found) == 1 or len(set(map(os.path.realpath, found))) == 1:
+                return Blob(found[0])
         return Blob(str(self.images / names[0]))
 
     def video(self, *names: str) -> tuple[Blob, ...]:
@@ -116,23 +118,30 @@ class Files:
         return (Blob(str(self.images / names[0])),)
 
     @functools.cached_property
-    def _places(self) -> dict[str, str]:
-        """File name -> path, of all below the image folder; the first of equal names."""
-        places: dict[str, str] = {}
+    def _places(self) -> dict[str, list[str]]:
+        """File name -> paths, relative to the image folder, of all files below it, in order."""
+        places: dict[str, list[str]] = {}
         for place, folders, names in os.walk(self.images, followlinks=True):
             folders.sort()
+            folder = os.path.relpath(place, self.images)
             for name in sorted(names):
-                places.setdefault(name, os.path.join(place, name))
+                places.setdefault(name, []).append(os.path.normpath(os.path.join(folder, name)))
         return places
 
     @functools.cached_property
     def _videos(self) -> dict[str, str]:
         """File name without ending -> path, of all videos below the image folder."""
         return {
-            os.path.splitext(name)[0]: place
-            for name, place in self._places.items()
+            os.path.splitext(name)[0]: os.path.join(self.images, places[0])
+            for name, places in self._places.items()
             if os.path.splitext(name)[1].lower() in VIDEOS
         }
+
+
+def _is_end(path: str, name: str) -> bool:
+    """Whether one of two paths is the other's end, in whole parts."""
+    path, name = f"/{path}", f"/{os.path.normpath(name).lstrip('/')}"
+    return path.endswith(name) or name.endswith(path)
 
 
 def read_json(path: Path) -> Any:

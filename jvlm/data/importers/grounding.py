@@ -13,7 +13,7 @@ from typing import Any
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    by_key,
+    Table,
     coco_names,
     companion,
     convert,
@@ -60,20 +60,21 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
     except Exception as error:  # Whatever a damaged pickle makes of itself.
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: cannot be read as a refer pickle: {reason}") from None
-    boxes = by_key(rows(companion(files, path, "instances.json"), "annotations"), "id")
+    notes = rows(companion(files, path, "instances.json"), "annotations")
+    boxes = Table(notes, "id", lambda entry: corners(entry.fields.get("bbox")))
     yield from convert(rows_of(path, refs), _reference, files, boxes)
 
 
-def _reference(entry: Entry, files: Files, boxes: dict) -> Iterator[Record]:
+def _reference(entry: Entry, files: Files, boxes: Table) -> Iterator[Record]:
     split, image_id = entry.text("split"), entry.number("image_id")
-    found = boxes.get(entry.text("ann_id"))
-    if found is None:
+    box = boxes.get(entry.text("ann_id"))
+    if box is None:
         raise BadEntry("no box")
     if split not in REFER_SPLITS:
         raise BadEntry("unknown split")
     values = {
         "expressions": [sentence.text("sent") for sentence in entry.entries("sentences")],
-        "box": corners(found.get("bbox")),
+        "box": box,
         "image_id": str(image_id),
     }
     yield Record(
@@ -181,16 +182,17 @@ def _grit_caption(entry: Entry, files: Files) -> Iterator[Record]:
 
 
 def vg_regions(files: Files) -> Iterator[Record | Dropped]:
-    """Visual Genome's region_descriptions.json: [{id, regions: [{phrase, x, y, width, height}]}].
+    """Visual Genome's region_descriptions.json.
 
-    A record per picture; the regions have no caption around them. No splits.
+    [{id | image_id, regions: [{phrase, x, y, width, height}]}]. A record
+    per picture; the regions have no caption around them. No splits.
     """
     for path in files.need("region_descriptions.json"):
         yield from convert(rows(path), _vg_picture, files)
 
 
 def _vg_picture(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
-    image_id, regions = entry.text("id"), []
+    (image_id, image), regions = visual_genome_image(entry, files), []
     for name, row in entry.items("regions"):
         try:
             region = Entry(name, row)
@@ -200,7 +202,6 @@ def _vg_picture(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
             yield Dropped(f"{image_id}:{name.rsplit(':', 1)[1]}", str(error))
     if not regions:
         raise BadEntry("no regions")
-    image = visual_genome_image(files, image_id)
     yield Record("train", image_id, {"regions": regions, "image_id": image_id}, (image,))
 
 

@@ -4,18 +4,21 @@
 
 import functools
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
-    by_key,
+    Table,
+    beside,
     by_split,
     coco_names,
     companion,
     convert,
     rows,
+    textvqa_image,
     visual_genome_image,
 )
 from jvlm.data.importers.files import Files, split_of
@@ -37,25 +40,31 @@ def vqa(files: Files, prefix: str, category: str) -> Iterator[Record | Dropped]:
         notes = None
         if not split.startswith("test"):
             found = companion(files, path, f"{prefix}mscoco_{subset}_annotations.json")
-            notes = by_key(rows(found, "annotations"), "question_id")
+            take = functools.partial(_vqa_note, category=category)
+            notes = Table(rows(found, "annotations"), "question_id", take)
         subset = subset.replace("-dev", "")  # The pictures of test-dev are a part of test's.
-        yield from convert(
-            rows(path, "questions"), _vqa_question, files, split, subset, notes, category
-        )
+        yield from convert(rows(path, "questions"), _vqa_question, files, split, subset, notes)
+
+
+def _vqa_note(entry: Entry, category: str) -> dict:
+    answers = [answer.text("answer", blank=True) for answer in entry.entries("answers")]
+    # Millions of answers are a few thousand texts.
+    return {
+        "answers": [*map(sys.intern, answers)],
+        "category": sys.intern(entry.text(category, "")),
+    }
 
 
 def _vqa_question(
-    entry: Entry, files: Files, split: str, subset: str, notes: dict | None, category: str
+    entry: Entry, files: Files, split: str, subset: str, notes: Table | None
 ) -> Iterator[Record]:
     image_id = entry.number("image_id")
     values = {"image_id": str(image_id)}
     if notes is not None:
-        fields = notes.get(entry.text("question_id"))
-        if fields is None:
+        note = notes.get(entry.text("question_id"))
+        if note is None:
             raise BadEntry("no annotation")
-        note = Entry(entry.name, fields)
-        values["answers"] = [answer.text("answer") for answer in note.entries("answers")]
-        values["category"] = note.text(category, "")
+        values |= note
     yield question(entry, split, files.image(*coco_names(image_id, subset)), **values)
 
 
@@ -82,7 +91,7 @@ def _vizwiz_question(entry: Entry, files: Files, split: str) -> Iterator[Record]
         entry,
         split,
         files.image(name),
-        answers=[answer.text("answer") for answer in answers],
+        answers=[answer.text("answer", blank=True) for answer in answers],
         category=entry.text("answer_type", ""),
         question_id=name,
         image_id=Path(name).stem,
@@ -96,20 +105,20 @@ def textvqa(files: Files) -> Iterator[Record | Dropped]:
     """
     for split, path in by_split(files.need("TextVQA_0.5.1_*.json")).items():
         name = path.name.replace("TextVQA_0.5.1", "TextVQA_Rosetta_OCR_v0.2")
-        found = files.find(name)
-        words = by_key(rows(found[0], "data"), "image_id") if found else {}
+        found = beside(files, path.parent, name)
+        take = lambda entry: entry.texts("ocr_tokens", [])
+        words = Table(rows(found[0], "data") if found else (), "image_id", take)
         yield from convert(rows(path, "data"), _textvqa_question, files, split, words)
 
 
-def _textvqa_question(entry: Entry, files: Files, split: str, words: dict) -> Iterator[Record]:
+def _textvqa_question(entry: Entry, files: Files, split: str, words: Table) -> Iterator[Record]:
     image_id = entry.text("image_id")
-    ocr = Entry(entry.name, words.get(image_id, {})).texts("ocr_tokens", [])
     yield question(
         entry,
         split,
-        files.image(f"train_images/{image_id}.jpg", f"test_images/{image_id}.jpg"),
+        textvqa_image(files, image_id),
         answers=entry.texts("answers", [] if split == "test" else None),
-        ocr=ocr,
+        ocr=words.get(image_id, []),
         image_id=image_id,
     )
 
@@ -143,7 +152,7 @@ def _gqa_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     yield question(
         entry,
         split,
-        files.image(f"images/{image_id}.jpg"),
+        files.image(f"images/{image_id}.jpg", f"{image_id}.jpg"),
         answers=entry.texts("answer", [] if split in ("test", "challenge") else None),
         category=category.strip("/"),
         question_id=entry.name,
@@ -172,7 +181,8 @@ def _ocrvqa_book(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
         raise BadEntry("not one answer per question")
     # The official download names a picture by the book and the ending of its address.
     ending = Path(entry.text("imageURL", "")).suffix or ".jpg"
-    image = files.image(f"images/{entry.name}{ending}", f"images/{entry.name}.jpg")
+    names = (f"{entry.name}{ending}", f"{entry.name}.jpg")  # LLaVA has all as .jpg.
+    image = files.image(*(f"images/{name}" for name in names), *names)
     values = {"category": entry.text("genre", ""), "image_id": entry.name}
     pairs = (
         (name, {"question": asked, "answer": answer, "question_id": name})
@@ -187,14 +197,16 @@ def answered(entry: Entry, split: str, image: Blob, values: dict) -> Iterator[Re
 
 
 def vg_questions(files: Files) -> Iterator[Record | Dropped]:
-    """Visual Genome's question_answers.json: [{id, qas: [{qa_id, question, answer}]}]."""
+    """Visual Genome's question_answers.json.
+
+    [{id | image_id, qas: [{qa_id, question, answer}]}]. No splits.
+    """
     for path in files.need("question_answers.json"):
         yield from convert(rows(path), _vg_image, files)
 
 
 def _vg_image(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
-    image_id = entry.text("id")
-    image = visual_genome_image(files, image_id)
+    image_id, image = visual_genome_image(entry, files)
     yield from convert(entry.items("qas"), _vg_question, image, image_id)
 
 

@@ -45,7 +45,7 @@ def _nlvr2_pair(entry: Entry, files: Files, split: str) -> Iterator[Record]:
         folder = f"images/train/{entry.text('directory')}"
     values = {"text": entry.text("sentence"), "label": _label(entry, "label", TRUTH)}
     names = [f"{pair}-img{number}.png" for number in (0, 1)]
-    yield Record(split, name, values, tuple(files.image(f"{folder}/{name}") for name in names))
+    yield Record(split, name, values, tuple(files.image(f"{folder}/{n}", n) for n in names))
 
 
 def albef_nlvr(files: Files) -> Iterator[Record | Dropped]:

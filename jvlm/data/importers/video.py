@@ -5,7 +5,7 @@
 import functools
 from collections.abc import Iterator
 
-from jvlm.data.importers.annotations import Entry, by_split, convert, rows
+from jvlm.data.importers.annotations import Entry, beside, by_split, convert, rows
 from jvlm.data.importers.files import Files
 from jvlm.data.importers.records import Dropped, Kind, Record
 from jvlm.data.importers.tables import read_csv
@@ -23,8 +23,9 @@ def video_qa(files: Files, prefix: str) -> Iterator[Record | Dropped]:
       files: to read.
       prefix: 'video' (MSR-VTT) or 'vid' (MSVD).
     """
-    lists = [path.read_text("utf-8", "replace") for path in files.find("youtube_mapping.txt")]
-    pairs = [line.split() for text in lists for line in text.splitlines()]
+    lists = beside(files, files.folder, "youtube_mapping.txt")
+    texts = [path.read_text("utf-8", "replace") for path in lists]
+    pairs = [line.split() for text in texts for line in text.splitlines()]
     clips = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
     names = [name for split in ("train", "val", "test") for name in (f"{split}_qa", f"qa_{split}")]
     for split, path in by_split(files.need(*(f"{name}.json" for name in names))).items():

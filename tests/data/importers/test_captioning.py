@@ -98,6 +98,8 @@ def test_flickr30k_tokens(read):
         ("test", "11", ["A hat ."]),
     ]
     assert dropped == [("results_20130124.token:5", "no caption")]
+    records, _ = read("flickr30k", {}, root="results_20130124.token")  # Beside its lists.
+    assert [split for split, *_ in records] == ["train", "test"]
 
 
 def test_textcaps(read):
@@ -130,5 +132,5 @@ def test_albef_refcoco(read):
 def test_missing_files_are_named(read):
     with pytest.raises(UserError, match=r"no file dataset_coco\.json$"):
         read("coco_karpathy", {"other.json": []})
-    with pytest.raises(UserError, match=r"no list of annotations under 'images'"):
+    with pytest.raises(UserError, match=r"no list under 'images'"):
         read("coco_karpathy", {"dataset_coco.json": {"image": []}})

@@ -61,6 +61,11 @@ def test_albef_retrieval_nocaps_and_capfilt(read, tmp_path):
     (tmp_path / "x.jpg").touch()
     rows = [{"url": "http://host/y/x.jpg", "caption": "one"}]
     assert read("albef", "ccs_filtered.json", json.dumps(rows)) == [("train", "x.jpg", ["one"])]
+    rows = [{"image": "b/x.jpg", "caption": "two"}]  # The one that is there is another.
+    (tmp_path / "x.jpg").unlink()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").touch()
+    assert read("albef", "c.json", json.dumps(rows)) == [("train", "b/x.jpg", ["two"])]
 
 
 def test_albef_of_another_kind(read):

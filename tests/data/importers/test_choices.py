@@ -12,6 +12,7 @@ def test_aokvqa(read):
         "correct_choice_idx": 1,
         "direct_answers": ["dock", "pier", "dock"],
         "rationales": ["He stands on planks."],
+        "difficult_direct_answer": True,
     }
     test = {key: row[key] for key in ("image_id", "question_id", "question", "choices")}
     contents = {
@@ -26,6 +27,7 @@ def test_aokvqa(read):
     assert values["choices"][values["label"]] == "dock"
     assert values["answers"] == ["dock", "pier", "dock"]
     assert values["explanations"] == ["He stands on planks."]
+    assert (values["category"], test["category"]) == ("difficult_direct_answer", "")
     assert dropped == [
         ("aokvqa_v1p0_val.json:1", "answer is not one of the choices"),
         ("aokvqa_v1p0_val.json:2", "no choices"),

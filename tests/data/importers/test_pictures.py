@@ -61,6 +61,7 @@ def test_parts_of_files(tmp_path):
         (Blob(path, 0, 4, base64=True), "unreadable picture"),
         (Blob(path, 1, 4, base64=True), "unreadable picture"),
         (Blob(str(tmp_path / "c")), "missing file"),
+        (Blob(str(tmp_path / "c\0")), "missing file"),
     ):
         with pytest.raises(Unusable, match=reason):
             load(blob)

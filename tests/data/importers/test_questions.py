@@ -17,7 +17,7 @@ def test_vqav2(read):
     note = {
         "question_id": 420,
         "image_id": 42,
-        "answers": [{"answer": "kite", "answer_id": 1}] * 2 + [{"answer": "2", "answer_id": 3}],
+        "answers": [{"answer": "kite", "answer_id": 1}] * 2 + [{"answer": "2"}, {"answer": ""}],
         "answer_type": "other",
     }
     contents = vqa_files("v2_", "train2014", [ask(420), ask(421)], [note, {**note, "answers": 3}])
@@ -38,7 +38,7 @@ def test_vqav2(read):
     contents |= vqa_files("v2_", "train2014", [ask(420)], [note])
     split, name, values, _ = read("vqav2", contents)[0][-1]
     assert (split, name, values["category"]) == ("train", "420", "other")
-    assert values["answers"] == ["kite", "kite", "2"]
+    assert values["answers"] == ["kite", "kite", "2", ""]  # As many as annotators.
 
 
 def test_vqav2_needs_its_annotations(read):
@@ -115,6 +115,8 @@ def test_textvqa(read):
         ("validation", ["nokia"] * 10, ["NOKIA"]),
     ]
     assert records[1][3] == ["train_images/0a.jpg"]
+    [(_, _, values, _)] = read("textvqa", {}, root="TextVQA_0.5.1_val.json")[0]
+    assert values["ocr"] == ["NOKIA"]
     assert dropped == [("TextVQA_0.5.1_val.json:data:1", "no question")]
 
 
@@ -154,6 +156,8 @@ def test_vg_questions(read):
     }
     assert records == [("train", "98", values, ["VG_100K_2/1.jpg"])]
     assert dropped == [("question_answers.json:0:1", "no question")]
+    later = {"question_answers.json": [{"image_id": 1, "qas": [asked]}]}
+    assert read("vg_questions", later) == (records, [])
 
 
 def test_albef_vqa(read):

@@ -26,7 +26,7 @@ def test_msvd_qa(read):
         "vid3.avi": b"",
         "youtube/x_1_9.avi": b"",
     }
-    contents["youtube_mapping.txt"] = "x_1_9 vid4\n"
+    contents["youtube_mapping.txt"] = b"x_1_9 vid4\nb\xff vid5\n"
     records, _ = read("msvd_qa", contents)
     assert [(split, images) for split, _, _, images in records] == [
         ("validation", ["vid3.avi"]),
