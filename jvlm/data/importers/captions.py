@@ -3,15 +3,16 @@
 """Pictures with captions: the JSON lists of ALBEF and BLIP, and tables of one's own."""
 
 import csv
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jvlm.data.importers.files import Files, read_lines, split_of
+from jvlm.data.importers.files import Files, read_lines
 from jvlm.data.importers.json_entries import read_entries
-from jvlm.data.importers.records import Dropped, Kind, Record
+from jvlm.data.importers.records import Blob, Dropped, Kind, Record
 from jvlm.errors import UserError
 
 # Names that columns have in the wild, the commonest first.
@@ -24,7 +25,7 @@ _Row = tuple[str, Any] | Dropped
 def albef(files: Files) -> Iterator[Record | Dropped]:
     """ALBEF's and BLIP's lists of {image, caption: text or list, image_id}; CapFilt's have url."""
     for path in files.need("*.json"):
-        yield from _records(files, split_of(path.stem), _read_list(path))
+        yield from _records(files, path, _read_list(path))
 
 
 def _read_list(path: Path) -> Iterator[_Row]:
@@ -37,13 +38,13 @@ def _read_list(path: Path) -> Iterator[_Row]:
 def json_lines(files: Files) -> Iterator[Record | Dropped]:
     """One object a line; the keys of picture and caption have one of the usual names."""
     for path in files.need("*.jsonl", "*.ndjson", "*.json"):
-        yield from _records(files, split_of(path.stem), read_lines(path))
+        yield from _records(files, path, read_lines(path))
 
 
 def table(files: Files) -> Iterator[Record | Dropped]:
     """A header, then one row each; commas, tabs, semicolons or '|' between columns."""
     for path in files.need("*.csv", "*.tsv", "*.txt"):
-        yield from _records(files, split_of(path.stem), _read_table(path))
+        yield from _records(files, path, _read_table(path))
 
 
 def _read_table(path: Path) -> Iterator[_Row]:
@@ -71,16 +72,18 @@ def _read_table(path: Path) -> Iterator[_Row]:
                 yield Dropped(name, "another number of columns")
 
 
-def _records(files: Files, split: str, rows: Iterable[_Row]) -> Iterator[Record | Dropped]:
+def _records(files: Files, path: Path, rows: Iterable[_Row]) -> Iterator[Record | Dropped]:
     """Rows of one picture that follow each other are one record: it is stored once."""
+    split, folder = files.split(path), os.path.dirname(files.relative(path))
     for image, group in itertools.groupby(rows, _image):
         entries = list(group)
         if image is None:
             for entry in entries:
-                named = entry if isinstance(entry, Dropped) else Dropped(entry[0], "no picture")
-                yield named
+                is_row = not isinstance(entry, Dropped)
+                entry = Dropped(entry[0], "no picture") if is_row else entry
+                yield dataclasses.replace(entry, id=os.path.join(folder, entry.id))
             continue
-        name, first = entries[0]
+        name, first = os.path.join(folder, entries[0][0]), entries[0][1]
         captions = [text for _, row in entries for text in _captions(row)]
         if not captions and not {*first} & {"image_id", "img_id"}:  # NoCaps has hidden captions.
             yield Dropped(name, "no caption")
@@ -93,8 +96,15 @@ def _records(files: Files, split: str, rows: Iterable[_Row]) -> Iterator[Record 
                 "image_id": first.get("image_id", first.get("img_id")),
                 "url": first.get("url") or first.get("image_url"),
             },
-            (files.image(os.path.basename(image) if "://" in image else image),),
+            (_find(files, folder, image),),
         )
+
+
+def _find(files: Files, folder: str, image: str) -> Blob:
+    if "://" in image:
+        return files.image(os.path.basename(image))
+    beside = os.path.join(folder, image)  # As Hugging Face's train/metadata.jsonl has it.
+    return files.image(beside if os.path.isfile(files.images / beside) else image)
 
 
 def _image(row: _Row) -> str | None:
@@ -118,7 +128,8 @@ def _split(row: Mapping[str, Any], default: str) -> str:
     split = row.get("split")
     if not isinstance(split, str) or not split:
         return default
-    return {"restval": "train", "val": "validation", "valid": "validation"}.get(split, split)
+    published = {"restval": "train", **dict.fromkeys(("val", "valid", "dev"), "validation")}
+    return published.get(split, split)
 
 
 CAPTIONED = {
