@@ -3,6 +3,7 @@
 """From a record to the example that is stored: pictures opened, boxes and values checked."""
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
@@ -71,6 +72,10 @@ class Builder:
                 example[key] = self._value(key, kind, values.get(key), first)
         return example, left_out
 
+    @functools.cached_property
+    def _label_index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.labels)}
+
     def _pictures(self, key: str, kind: str, pictures: Sequence[Picture]) -> dict[str, Any]:
         if kind == "image" and len(pictures) != 1:
             raise Unusable(f"{len(pictures) or 'no'} pictures, not one", "")
@@ -116,7 +121,7 @@ class Builder:
         if kind == "text" and isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # Ids are numbers in some files, texts in others.
         if kind == "label" and isinstance(value, str) and self.labels:
-            value = self.labels.index(value) if value in self.labels else value
+            value = self._label_index.get(value, value)
         if kind == "label" and self.labels and value not in range(-1, len(self.labels)):
             raise Unusable("unknown label", f"{ascii(value)[:60]} of {len(self.labels)}")
         return value

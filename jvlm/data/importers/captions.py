@@ -104,7 +104,8 @@ def _find(files: Files, folder: str, image: str) -> Blob:
     if "://" in image:
         return files.image(os.path.basename(image))
     beside = os.path.join(folder, image)  # As Hugging Face's train/metadata.jsonl has it.
-    return files.image(beside if os.path.isfile(files.images / beside) else image)
+    is_there = folder and os.path.isfile(files.images / beside)
+    return files.image(beside if is_there else image)
 
 
 def _image(row: _Row) -> str | None:

@@ -24,7 +24,10 @@ _SPLITS = {
     "test": r"test(ing|std)?",
     "validation": r"(mini)?val(id|idation)?|dev",
 }
-_MARKS = [(split, re.compile(f"(?<![a-z])({mark})(set|split)?(?![a-z])")) for split, mark in _SPLITS.items()]
+_MARKS = [
+    (split, re.compile(f"(?<![a-z])({mark})(set|split)?(?![a-z])"))
+    for split, mark in _SPLITS.items()
+]
 
 
 @dataclasses.dataclass(frozen=True)

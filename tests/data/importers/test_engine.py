@@ -427,6 +427,9 @@ def test_links(source, tmp_path, call):
     (source / "images" / "2.jpg").unlink()
     with pytest.raises(images.BadRecord, match="2.jpg: No such file"):
         step(examples[2], sample_rng(0, 0))
+    (source / "images" / "2.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(images.BadRecord, match="2.jpg: not a readable image"):
+        step(examples[2], sample_rng(0, 0))
 
 
 def test_links_of_several_pictures(define, tmp_path):
@@ -439,6 +442,12 @@ def test_links_of_several_pictures(define, tmp_path):
     engine.import_data("x", tmp_path, tmp_path / "set", options=engine.Options(link=True))
     (example,) = read(tmp_path / "set")
     assert example["files"] == ["a.jpg", "b.jpg"] and example["turns"]["role"] == ["user"]
+    steps = [("read_image", dict(root=str(tmp_path), key="image")), ("resize_square", dict(size=8))]
+    step = compose([("each_image", dict(key="files", steps=steps, count=3, size=8))])
+    result = step(example, sample_rng(0, 0))
+    want = images.resize(images.decode(jpeg()), 8, 8)
+    np.testing.assert_array_equal(result["image"], [want, want, np.zeros_like(want)])
+    assert result["image_valid"].tolist() == [True, True, False]
 
 
 def test_nothing_to_use(define, tmp_path):

@@ -50,4 +50,9 @@ def test_the_split_that_a_name_tells(split, names):
 def test_the_split_that_a_folder_tells(write):
     names = ["a/val/deep/x.csv", "dev/test.csv", "test/train.csv", "x.csv"]
     files = Files(folder := write(dict.fromkeys(names, b"")), folder)
-    assert [files.split(folder / name) for name in names] == ["validation", "test", "train", "train"]
+    assert [files.split(folder / name) for name in names] == [
+        "validation",
+        "test",
+        "train",
+        "train",
+    ]
