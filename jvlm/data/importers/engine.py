@@ -124,7 +124,10 @@ def import_data(
             raise UserError(report.too_many(summary, max_bad, listed)) from None
         (part / "dropped.jsonl").unlink(missing_ok=True)  # Of a call with a smaller max_bad.
         summary = report.collect(job.spool, plan, job.shards / "dropped.jsonl")
-        splits = _write_metadata(job, plan, done, f"Imported by jvlm {__version__} as {kind}.")
+        description = f"Imported by jvlm {__version__} as {kind}."
+        if options.link:
+            description += f" Paths are relative to {build.root}."
+        splits = _write_metadata(job, plan, done, description)
         if os.path.lexists(target):  # Another one's, meanwhile.
             raise UserError(f"{destination} is there now: remove it, then the same command goes on")
         shutil.rmtree(job.spool)
@@ -134,6 +137,7 @@ def import_data(
         summary,
         path=str(target),
         splits=splits,
+        linked=build.root if options.link else "",
         bytes=sum(shard["bytes"] for shard in done),
         seconds=round(time.monotonic() - began, 1),
     )

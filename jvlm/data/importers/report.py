@@ -26,6 +26,7 @@ class Summary:
       repeats: share of the records that store the pictures of the one before once more.
       path: the data set's folder.
       splits: split -> records in it.
+      linked: folder that stored paths are relative to; "" where pictures are stored.
       bytes: of the serialised examples.
       seconds: that the call took.
     """
@@ -37,6 +38,7 @@ class Summary:
     repeats: float
     path: str = ""
     splits: dict[str, int] = dataclasses.field(default_factory=dict)
+    linked: str = ""
     bytes: int = 0
     seconds: float = 0.0
 
@@ -96,6 +98,8 @@ def describe(summary: Summary) -> list[str]:
         f'read it with source=dict(kind="tfds", name="{path.name}", split="{[*summary.splits][0]}",'
         f' data_dir="{path.parent}")'
     )
+    if summary.linked:
+        lines.append(f'and its pictures with ("read_image", dict(root="{summary.linked}"))')
     return lines
 
 

@@ -413,11 +413,13 @@ def test_wrong_values_name_the_record(define, tmp_path):
 def test_links(source, tmp_path, call):
     (source / "images" / "7.jpg").unlink()
     folder = tmp_path / "set"
-    status, _, _ = call(
+    status, out, _ = call(
         *("data", "import", "albef", source / "caps.json", folder, "--link"),
         *("--images", source / "images"),
     )
-    assert status == 0
+    assert status == 0 and f'("read_image", dict(root="{source / "images"}"))' in out
+    info = json.loads((folder / "1.0.0" / "dataset_info.json").read_text())
+    assert info["description"].endswith(f"Paths are relative to {source / 'images'}.")
     examples = read(folder)
     assert len(examples) == 19 and examples[2]["file"] == "2.jpg" and "image" not in examples[2]
     step = compose([("read_image", dict(root=str(source / "images")))])
