@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures with captions: the JSON lists of ALBEF and BLIP, and tables of one's own."""
 
+import collections
 import csv
 import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jvlm.data.importers.files import Files, read_lines
 from jvlm.data.importers.json_entries import read_entries
@@ -20,6 +21,7 @@ IMAGES = ("image", "file_name", "filename", "filepath", "file_path", "image_path
 IMAGES += ("path", "img", "file", "images", "url", "image_url")
 CAPTIONS = ("caption", "captions", "text", "texts", "title", "comment", "sentence", "sentences")
 _Row = tuple[str, Any] | Dropped
+_LONGEST_ROW = 100  # Lines: captions may hold some line ends.
 
 
 def albef(files: Files) -> Iterator[Record | Dropped]:
@@ -56,20 +58,60 @@ def _read_table(path: Path) -> Iterator[_Row]:
             raise UserError(f"{path}: the first line names no column {', '.join(IMAGES)}")
         # Flickr30k's results.csv: a quotation mark between bars is one of the caption.
         quoting = csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL
-        reader = csv.reader(file, delimiter=separator, quoting=quoting, skipinitialspace=True)
+        lines = _Lines(file)
+        reader = csv.reader(lines, delimiter=separator, quoting=quoting, skipinitialspace=True)
         while True:
-            name = f"{path.name}:{reader.line_num + 2}"
+            name = f"{path.name}:{lines.begin_row()}"
             try:
                 row = next(reader)
+                is_open = lines.are_open()
             except StopIteration:
                 return
-            except csv.Error:  # A field without end.
-                yield Dropped(name, "not CSV")
-                continue
-            if len(row) == len(columns):
+            except csv.Error:  # A field that is too long.
+                is_open = True
+            if is_open:  # The rows behind its quotation mark are not lost with it.
+                lines.give_back()
+                yield Dropped(name, "quotation mark without end")
+            elif len(row) == len(columns):
                 yield name, dict(zip(columns, row))
             elif row:
                 yield Dropped(name, "another number of columns")
+
+
+class _Lines:
+    """The lines of a table after its header; a row's further lines may be given back."""
+
+    def __init__(self, file: TextIO):
+        self._file, self._number = file, 2
+        self._row: list[str] = []
+        self._again: collections.deque[str] = collections.deque()
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        if len(self._row) == _LONGEST_ROW:
+            raise StopIteration
+        line = self._again.popleft() if self._again else self._file.readline()
+        if not line:
+            raise StopIteration
+        self._row.append(line)
+        return line
+
+    def begin_row(self) -> int:
+        """The number of its first line."""
+        self._number += len(self._row)
+        self._row = []
+        return self._number
+
+    def are_open(self) -> bool:
+        """Whether the row's lines were taken for one by an odd quotation mark."""
+        several, odd = len(self._row) > 1, sum(line.count('"') for line in self._row) % 2
+        return several and (bool(odd) or len(self._row) == _LONGEST_ROW)
+
+    def give_back(self) -> None:
+        self._again.extendleft(self._row[:0:-1])
+        self._row = self._row[:1]
 
 
 def _records(files: Files, path: Path, rows: Iterable[_Row]) -> Iterator[Record | Dropped]:

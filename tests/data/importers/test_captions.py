@@ -100,6 +100,16 @@ def test_tables(read):
     assert read("csv", "a.tsv", '"filepath"\t"title"\na.jpg\t"x\ty"\n') == [
         ("train", "a.jpg", ["x\ty"])
     ]
+    content = 'image,caption\na.jpg,"b\nc"\nb.jpg,"open\nc.jpg,"x"\nd.jpg,"open\n'
+    many = [(f"{n}.jpg", "y") for n in range(300)]
+    content += "".join(f"{name},{caption}\n" for name, caption in many)
+    assert read("csv", "open.csv", content) == [
+        ("train", "a.jpg", ["b\nc"]),
+        "quotation mark without end",
+        ("train", "c.jpg", ["x"]),
+        "quotation mark without end",
+        *(("train", name, [caption]) for name, caption in many),
+    ]
     with pytest.raises(UserError, match="the first line names no column image"):
         read("csv", "b.csv", "a,b\n1,2\n")
 
