@@ -44,7 +44,7 @@ class Builder:
 
         Args:
           name: the record's id.
-          values: feature -> value; absent ones and None get the feature's empty value.
+          values: feature -> value; absent ones, None and NaN get the feature's empty value.
           blobs: its pictures.
 
         Returns:
@@ -116,7 +116,7 @@ class Builder:
     def _value(self, key: str, kind: Feature, value: Any, picture: Picture | None) -> Any:
         if kind == "box":
             return check_box(value, picture)
-        if value is None:
+        if value is None or value != value:  # NaN is how pandas writes it.
             return -1 if key == "label" else _EMPTY[kind]
         if kind == "text" and isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # Ids are numbers in some files, texts in others.

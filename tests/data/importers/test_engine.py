@@ -386,7 +386,7 @@ def test_wrong_values_name_the_record(define, tmp_path):
     define(
         "statements",
         Record("train", "good", {"text": "t", "label": "yes", "image_id": 7}, blob),
-        Record("train", "empty", {"text": None}, blob),
+        Record("train", "empty", {"text": None, "label": np.nan, "image_id": np.nan}, blob),
         Record("train", "list", {"text": ["t"], "label": 0}, blob),
         Record("train", "word", {"text": "t", "label": "maybe"}, blob),
         Record("train", "key", {"caption": "t"}, blob),
