@@ -56,7 +56,10 @@ class Files:
             return [self.root.name]
         found = []
         for place, folders, names in os.walk(self.root, followlinks=True):
-            # An import's own folder may be below SRC, half-done.
+            # What imports made may be below SRC, half-done or whole.
+            if "dataset_info.json" in names:
+                folders.clear()
+                continue
             folders[:] = sorted(f for f in folders if not f.startswith(".") and f[-5:] != ".part")
             found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
         return sorted(found)
