@@ -299,7 +299,7 @@ def _write_in_processes(
             finished, waiting = concurrent.futures.wait(
                 waiting, 0.2, concurrent.futures.FIRST_COMPLETED
             )
-            advance(*counts)
+            advance(*counts.get_obj())  # No lock: a worker that was killed may hold it.
             for future in finished:
                 future.result()
         return [future.result() for future in futures]
