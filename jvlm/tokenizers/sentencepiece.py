@@ -175,6 +175,7 @@ class SentencePiece(Base):
         pad: str | None = None,
         start: bool = False,
         end: bool = True,
+        required_chars: str = "",
     ) -> "SentencePiece":
         """Reads the model at `path`, or trains one of `vocab_size` pieces on `texts`.
 
@@ -189,7 +190,9 @@ class SentencePiece(Base):
         if path is not None:
             return cls({"spiece.model": read(path)}, where=str(path), **options)
         prepare = cleaning.choose(clean, cleaning.CLEAN | SIGLIP)
-        trained = cls.train(map(prepare, texts), vocab_size, max_len, model_type, start)
+        trained = cls.train(
+            map(prepare, texts), vocab_size, max_len, model_type, start, required_chars
+        )
         return cls(trained._files, **options)
 
     @classmethod
@@ -200,6 +203,7 @@ class SentencePiece(Base):
         max_len: int,
         model_type: str = "unigram",
         start: bool = False,
+        required_chars: str = "",
     ) -> "SentencePiece":
         """Learns a vocabulary.
 
@@ -207,8 +211,9 @@ class SentencePiece(Base):
           texts: lower-cased or not, as the model will see them.
           vocab_size: upper bound; a small corpus gives fewer pieces.
           max_len: T.
-          model_type: 'unigram' or 'bpe'; the latter finds whole words in a small corpus.
+          model_type: 'unigram'; 'bpe', which finds whole words in a small corpus; or 'char'.
           start: with a start token, which texts begin with.
+          required_chars: characters that get a piece though the texts may lack them.
 
         Raises:
           UserError: no texts, or a vocabulary smaller than the alphabet.
@@ -223,6 +228,7 @@ class SentencePiece(Base):
                 model_type=model_type,
                 hard_vocab_limit=False,
                 character_coverage=1.0,
+                required_chars=required_chars,
                 num_threads=1,
                 pad_id=PAD,
                 eos_id=EOS,
