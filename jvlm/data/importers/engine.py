@@ -36,6 +36,7 @@ from jvlm.progress import bar
 
 SHARD_BYTES = 64 << 20
 _LOCK = "lock"
+_OWN = {_LOCK, "work", VERSION, "dropped.jsonl"}  # What is in DST.part.
 # What file systems without locks answer: some of NFS, of Lustre and of mounted buckets.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
@@ -159,6 +160,11 @@ def _working_folder(target: Path) -> Iterator[Path]:
     part = target.with_name(f"{target.name}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
+        others = {name for name in os.listdir(part) if name[0] != "."} - _OWN
+        if others:  # They would be removed with it.
+            raise UserError(
+                f"{part}: has {min(others)} in it, which no import made: give another DST"
+            )
         # A file that is open for writing: NFS locks nothing else.
         lock = os.open(part / _LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
         try:

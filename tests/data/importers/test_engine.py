@@ -293,6 +293,14 @@ def test_destinations_that_are_there(source, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "set") == ["1.0.0"] and len(read(tmp_path / "set")) == 20
 
 
+def test_a_folder_of_ones_own_that_is_called_part(source, tmp_path):
+    (tmp_path / "set.part").mkdir()
+    (tmp_path / "set.part" / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"set.part: has notes.txt in it, which no import made"):
+        engine.import_data("vsr", source, tmp_path / "set")
+    assert os.listdir(tmp_path / "set.part") == ["notes.txt"]
+
+
 def test_file_systems_without_locks(source, tmp_path, monkeypatch):
     def flock(*args):
         raise OSError(errno.ENOSYS, "Function not implemented")
