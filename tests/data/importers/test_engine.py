@@ -56,8 +56,7 @@ def define(monkeypatch):
 
 
 def read(folder, split="train"):
-    source = TFDSSource(folder.name, split, str(folder.parent))
-    return [source[index] for index in range(len(source))]
+    return list(TFDSSource(folder.name, split, str(folder.parent)))
 
 
 def dropped(folder):
