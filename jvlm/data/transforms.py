@@ -10,7 +10,6 @@ host, worker or resume. Steps that ask for `tokenizer` get the run's.
 import functools
 import hashlib
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,24 +34,6 @@ Transform = Callable[[Example, np.random.Generator], Example]
 def decode_image(example, rng, *, key: str = "image") -> Example:
     """Encoded bytes -> uint8[H, W, 3]."""
     return {key: images.decode(example[key])}
-
-
-def read_image(example, rng, *, root: str, key: str = "file", out: str = "image") -> Example:
-    """The file at a path below `root` -> uint8[H, W, 3]: of data that was imported by --link.
-
-    Of several (`files`) as a step of `each_image` with key='files', where its own key is 'image'.
-
-    Raises:
-      BadRecord: missing or damaged; it is replaced, and counted.
-    """
-    path = os.path.join(root, example[key])
-    try:
-        with open(path, "rb") as file:
-            return {out: images.decode(file.read())}
-    except OSError as error:
-        raise images.BadRecord(f"{path}: {error.strerror}") from None
-    except images.BadRecord as error:
-        raise images.BadRecord(f"{path}: {error}") from None
 
 
 def image_size(example, rng, *, key: str = "image", out: str = "size") -> Example:
@@ -283,7 +264,6 @@ TRANSFORMS: dict[str, Callable] = {
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
     "random_swap_pair": texts.random_swap_pair,
-    "read_image": read_image,
     "resize": resize,
     "resize_center_crop": resize_center_crop,
     "resize_cover": resize_cover,

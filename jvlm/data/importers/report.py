@@ -94,12 +94,11 @@ def describe(summary: Summary) -> list[str]:
         lines += [f"  {n:,} {why}{what}: {summary.examples[why]}" for why, n in reasons.items()]
     if summary.repeats > 0.5:
         lines.append("most pictures are stored several times: with --link they would stay outside")
+    pictures = f', image_root="{summary.linked}"' if summary.linked else ""
     lines.append(
         f'read it with source=dict(kind="tfds", name="{path.name}", split="{[*summary.splits][0]}",'
-        f' data_dir="{path.parent}")'
+        f' data_dir="{path.parent}"{pictures})'
     )
-    if summary.linked:
-        lines.append(f'and its pictures with ("read_image", dict(root="{summary.linked}"))')
     return lines
 
 
