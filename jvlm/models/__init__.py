@@ -8,12 +8,13 @@ import flax.linen as nn
 
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
-from jvlm.models import chinese_clip, clip, siglip
+from jvlm.models import albef, chinese_clip, clip, siglip
 from jvlm.models.towers import bert_lm, gpt2, llama, opt, t5
 from jvlm.precision import Compute
 
 # Name -> module, its config class, published sizes.
 MODELS = {
+    "albef": (albef.ALBEF, albef.ALBEFConfig, albef.VARIANTS),
     "bert": (bert_lm.BertLM, bert_lm.BertLMConfig, bert_lm.VARIANTS),
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
     "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),

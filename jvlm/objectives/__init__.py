@@ -8,14 +8,21 @@ import flax.linen as nn
 
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
+from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
 from jvlm.objectives.contrastive import Contrastive
 from jvlm.objectives.distillation import Distillation
 from jvlm.objectives.language import Language
 
-OBJECTIVES = {"contrastive": Contrastive, "distillation": Distillation, "language": Language}
+OBJECTIVES = {
+    "albef": ALBEF,
+    "contrastive": Contrastive,
+    "distillation": Distillation,
+    "language": Language,
+}
 
 __all__ = [
+    "ALBEF",
     "Contrastive",
     "Distillation",
     "Language",

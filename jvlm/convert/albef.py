@@ -1,0 +1,32 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval}.py."""
+
+from jvlm.convert.bert import embedding_rules, layer_rules
+from jvlm.convert.engine import Rule
+from jvlm.convert.rules import linear, norm
+from jvlm.convert.timm import vit_rules
+from jvlm.models.albef import ALBEFConfig
+
+
+def rules(cfg: ALBEFConfig, momentum: bool = False) -> tuple[Rule, ...]:
+    """The table of a model, or of the average of it that its file holds too.
+
+    Pretraining keeps BERT below `text_encoder.bert`, beside its word head; the others do not.
+    """
+    m = "_m" if momentum else ""
+    text = f"text_encoder{m}.bert" if cfg.mlm else f"text_encoder{m}"
+    words = f"text_encoder{m}.cls.predictions"
+    return (
+        *vit_rules(f"visual_encoder{m}.", "vision/"),
+        *embedding_rules(text, "text/"),
+        *layer_rules(text, "text/blocks"),
+        *layer_rules(text, "fusion/blocks", first=cfg.text.depth),
+        *linear(f"vision_proj{m}", "vision_proj"),
+        *linear(f"text_proj{m}", "text_proj"),
+        *linear("itm_head", "itm_proj"),
+        *linear(f"{words}.transform.dense", "mlm/proj"),
+        *norm(f"{words}.transform.LayerNorm", "mlm/norm"),
+        Rule(f"{words}.bias", "mlm/bias"),
+        Rule("temp", "temperature"),
+    )
