@@ -15,7 +15,15 @@ from jax import lax
 
 from jvlm.losses.contrastive import SAME, dot
 
-__all__ = ["SAME", "Sides", "draw_negatives", "enqueue", "momentum_contrastive", "same_group"]
+__all__ = [
+    "SAME",
+    "Sides",
+    "draw_negatives",
+    "enqueue",
+    "momentum_contrastive",
+    "random_features",
+    "same_group",
+]
 
 _MIN = jnp.finfo(jnp.float32).min
 
@@ -130,6 +138,12 @@ def draw_negatives(
         logits = jnp.log(jax.nn.softmax(jnp.where(inside, logits, _MIN), 1) + floor)
     logits = jnp.where(wrong, logits, -jnp.inf)
     return jax.random.categorical(rng, logits, axis=1).astype(jnp.int32), wrong.any(1)
+
+
+def random_features(rng: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """What a queue begins with: float32[N, E], unit norm."""
+    x = jax.random.normal(rng, shape)
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def enqueue(queue: jax.Array, pointer: jax.Array, rows: jax.Array) -> jax.Array:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
-from jvlm.layers import l2_normalize
 from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
 from jvlm.losses.momentum import (
     SAME,
@@ -21,6 +20,7 @@ from jvlm.losses.momentum import (
     draw_negatives,
     enqueue,
     momentum_contrastive,
+    random_features,
     same_group,
 )
 from jvlm.objectives.base import LossOutput, Objective
@@ -93,7 +93,7 @@ class ALBEF(Objective):
                 f"objective.queue {self.queue} is no multiple of data.batch_size {batch_size}"
             )
         shape = self.queue, self.model.cfg.embed_dim
-        image, text = (l2_normalize(jax.random.normal(k, shape)) for k in jax.random.split(rng))
+        image, text = (random_features(key, shape) for key in jax.random.split(rng))
         extra = {"image": image, "text": text, "pointer": jnp.zeros((), jnp.int32)}
         if self.same != "negative":
             extra["image_id"] = jnp.full(self.queue, -1, jnp.int32)  # Of nothing.
