@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval}.py."""
 
-from jvlm.convert.bert import embedding_rules, layer_rules
+from jvlm.convert.bert import embedding_rules, layer_rules, word_rules
 from jvlm.convert.engine import Rule
-from jvlm.convert.rules import linear, norm
+from jvlm.convert.rules import linear
 from jvlm.convert.timm import vit_rules
 from jvlm.models.albef import ALBEFConfig
 
@@ -16,7 +16,6 @@ def rules(cfg: ALBEFConfig, momentum: bool = False) -> tuple[Rule, ...]:
     """
     m = "_m" if momentum else ""
     text = f"text_encoder{m}.bert" if cfg.mlm else f"text_encoder{m}"
-    words = f"text_encoder{m}.cls.predictions"
     return (
         *vit_rules(f"visual_encoder{m}.", "vision/"),
         *embedding_rules(text, "text/"),
@@ -25,8 +24,6 @@ def rules(cfg: ALBEFConfig, momentum: bool = False) -> tuple[Rule, ...]:
         *linear(f"vision_proj{m}", "vision_proj"),
         *linear(f"text_proj{m}", "text_proj"),
         *linear("itm_head", "itm_proj"),
-        *linear(f"{words}.transform.dense", "mlm/proj"),
-        *norm(f"{words}.transform.LayerNorm", "mlm/norm"),
-        Rule(f"{words}.bias", "mlm/bias"),
+        *word_rules(f"text_encoder{m}.cls.predictions", "words"),
         Rule("temp", "temperature"),
     )

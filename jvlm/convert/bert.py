@@ -58,6 +58,15 @@ def layer_rules(source: str, block: str, fused: bool = False, first: int = 0) ->
     return tuple(dataclasses.replace(rule, first=first) for rule in rules)
 
 
+def word_rules(source: str, target: str) -> tuple[Rule, ...]:
+    """The output layer but for its token table."""
+    return (
+        *linear(f"{source}.transform.dense", f"{target}/proj"),
+        *norm(f"{source}.transform.LayerNorm", f"{target}/norm"),
+        Rule(f"{source}.bias", f"{target}/bias"),
+    )
+
+
 def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
     names = {"query": "q", "key": "k", "value": "v"}
     return [heads(f"{source}.{theirs}", f"{target}/{ours}") for theirs, ours in names.items()]
@@ -65,9 +74,7 @@ def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
 
 HF_RULES = (
     *bert_rules("bert"),
-    *linear("cls.predictions.transform.dense", "head_proj"),
-    *norm("cls.predictions.transform.LayerNorm", "head_norm"),
-    Rule("cls.predictions.bias", "head_bias"),
+    *word_rules("cls.predictions", "words"),
 )
 # What is trained with the next-sentence task, and buffers.
 HF_SKIP = (r"bert\.pooler\..*", r"cls\.seq_relationship\..*", r".*\.(position_ids|token_type_ids)")

@@ -15,10 +15,20 @@ import jax
 import jax.numpy as jnp
 
 from jvlm.errors import UserError
-from jvlm.layers import ACTIVATIONS, Block, Context, Linear, Norm, Stack, l2_normalize, masks
+from jvlm.layers import (
+    Block,
+    Context,
+    DecodeCache,
+    Linear,
+    Stack,
+    l2_normalize,
+    masks,
+)
 from jvlm.layers.image import CLIP_MEAN, CLIP_STD, normalize_image
 from jvlm.models.clip import Projection
 from jvlm.models.towers.bert import STD, Bert, BertConfig, block_config
+from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
+from jvlm.models.towers.decoder import LMOutput, shift_right
 from jvlm.models.towers.vit import ViT, ViTConfig
 from jvlm.precision import Compute, read_weight
 
@@ -83,7 +93,7 @@ class ALBEF(nn.Module):
         self.text_proj = Projection(width, cfg.embed_dim, use_bias=True)
         self.itm_proj = Linear((width,), (2,), STD, dtype="float32")
         if cfg.mlm:
-            self.mlm = WordHead(cfg.text, self.compute)
+            self.words = WordHead(cfg.text, self.compute)
         init = nn.initializers.constant(cfg.temperature_init)
         self.temp = read_weight(self, "temperature", init, ())
 
@@ -95,7 +105,7 @@ class ALBEF(nn.Module):
         image_embeds, text_embeds = self.embed_image(image), self.embed_text(text)
         logits = image_embeds @ text_embeds.T / self.temp
         fused = self.fuse(text, mask, image)
-        words = self.words(fused) if self.cfg.mlm else None
+        words = self.head(fused) if self.cfg.mlm else None
         return ALBEFOutput(image_embeds, text_embeds, logits, self.match_logits(fused), words)
 
     def encode_image(self, image: jax.Array) -> jax.Array:
@@ -133,9 +143,7 @@ class ALBEF(nn.Module):
 
     def head(self, x: jax.Array) -> jax.Array:
         """Fused states [..., D] -> float32[..., V], of the word at each place."""
-        return self.text.embed.token.attend(self.mlm(x)) + self.mlm.output_bias()
-
-    words = head
+        return self.words(x, self.text.embed.token)
 
     def temperature(self) -> jax.Array:
         """float32 scalar that cosine similarities are divided by."""
@@ -158,6 +166,131 @@ class ALBEF(nn.Module):
             "image": jnp.zeros((rows, height, width, 3), jnp.float32),
             "text": jnp.zeros((rows, 2), jnp.int32),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class ALBEFVQAConfig:
+    """Shape of an ALBEF that answers questions.
+
+    Attributes:
+      vision, text, fusion_depth, image_mean, image_std: as of `ALBEFConfig`.
+      decoder: of the answers; its blocks attend to the question's states. `bos_id` is the first
+        token of an answer.
+    """
+
+    vision: ViTConfig
+    text: BertConfig
+    fusion_depth: int
+    decoder: BertLMConfig
+    image_mean: tuple[float, float, float] | None = CLIP_MEAN
+    image_std: tuple[float, float, float] | None = CLIP_STD
+
+    kind = "albef_vqa"
+
+    def __post_init__(self):
+        if not self.decoder.causal or self.decoder.memory_width != self.text.width:
+            raise UserError(
+                f"model.decoder: set causal=True and memory_width={self.text.width}, as wide as "
+                "model.text"
+            )
+
+    @property
+    def start_id(self) -> int | None:
+        """What an answer begins with."""
+        return self.decoder.bos_id
+
+    @property
+    def eos_id(self) -> int | tuple[int, ...] | None:
+        """What an answer ends with."""
+        return self.decoder.eos_id
+
+    @property
+    def pad_id(self) -> int:
+        """Padding of questions and answers."""
+        return self.decoder.pad_id
+
+    @property
+    def max_len(self) -> int:
+        """Tokens of an answer at most."""
+        return self.decoder.max_len
+
+
+class ALBEFVQA(nn.Module):
+    """Image and question are fused, a decoder reads the result and answers.
+
+    Source: salesforce/ALBEF models/model_vqa.py. As a language model it is an encoder-decoder, see
+    `models.towers.decoder`: `image`, `text` and `text_mask` are the encoder's.
+    """
+
+    cfg: ALBEFVQAConfig
+    compute: Compute = Compute()
+
+    encoder_decoder = True
+    causal = True
+    predicts_next = False
+
+    def setup(self):
+        cfg = self.cfg
+        self.vision = ViT(cfg.vision, self.compute)
+        self.text = Bert(cfg.text, self.compute)
+        self.fusion = Fusion(cfg.text, cfg.fusion_depth, cfg.vision.width, self.compute)
+        self.decoder = BertLM(cfg.decoder, self.compute)
+
+    def __call__(self, batch: Mapping[str, jax.Array]) -> LMOutput:
+        """Logits of the labels at their places."""
+        return LMOutput(self.head(self.hidden(batch)))
+
+    def question(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """`image`, `text`, `text_mask` -> ([B, T, D], of words that saw the image, bool[B, T])."""
+        text, mask = batch["text"], batch.get("text_mask")
+        mask = text != self.cfg.text.pad_id if mask is None else mask
+        image = normalize_image(batch["image"], self.cfg.image_mean, self.cfg.image_std)
+        return self.fusion(self.text(text, mask).tokens, mask, self.vision(image).tokens), mask
+
+    def hidden(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """The decoder's final states [B, L, D]."""
+        return self.decoder.hidden(self._answers(batch))
+
+    def head(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> logits float32[..., V]."""
+        return self.decoder.head(x)
+
+    def prefill(self, batch: Mapping, max_len: int) -> tuple[jax.Array, DecodeCache]:
+        """See `Decoder.prefill`."""
+        return self.decoder.prefill(self._answers(batch), max_len)
+
+    def extend(self, *args, **options) -> tuple[jax.Array, DecodeCache]:
+        """See `Decoder.extend`."""
+        return self.decoder.extend(*args, **options)
+
+    def advance(self, *args, **options) -> tuple[jax.Array, DecodeCache]:
+        """See `Decoder.advance`."""
+        return self.decoder.advance(*args, **options)
+
+    def _answers(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """What the decoder reads; the answer behind the start token where only labels are given."""
+        memory, mask = self.question(batch)
+        text = batch.get("decoder_text")
+        if text is None:
+            text = shift_right(
+                batch["labels"], self.cfg.start_id, self.cfg.pad_id, batch.get("decoder_positions")
+            )
+        own = {"text": text, "memory": memory, "memory_mask": mask}
+        names = {"decoder_mask": "text_mask", "decoder_positions": "positions", "sees": "sees"}
+        return own | {ours: batch[theirs] for theirs, ours in names.items() if theirs in batch}
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table of questions."""
+        return self.cfg.text.vocab_size
+
+    def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
+        """The smallest batch that `__call__` takes, for initialisation."""
+        size = self.cfg.vision.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        two = jnp.zeros((rows, 2), jnp.int32)
+        image = jnp.zeros((rows, height, width, 3), jnp.float32)
+        return {"image": image, "text": two, "decoder_text": two}
 
 
 class Fusion(nn.Module):
@@ -187,27 +320,6 @@ class Fusion(nn.Module):
         return self.stack(self.blocks, x, None, ctx, dropout_rng)[0]
 
 
-class WordHead(nn.Module):
-    """What lies before BERT's tied output layer, and its bias."""
-
-    cfg: BertConfig
-    compute: Compute = Compute()
-
-    def setup(self):
-        cfg, dtype = self.cfg, self.compute.dtype
-        self.proj = Linear((cfg.width,), (cfg.width,), STD, dtype=dtype)
-        self.norm = Norm(cfg.norm_eps, dtype=dtype)
-        self.bias = read_weight(self, "bias", nn.initializers.zeros, (cfg.vocab_size,))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., D] -> [..., D]."""
-        return self.norm(ACTIVATIONS[self.cfg.activation](self.proj(x)))
-
-    def output_bias(self) -> jax.Array:
-        """float32[V]."""
-        return self.bias
-
-
 def _variant(image_size: int, mlm: bool = True) -> ALBEFConfig:
     vision = ViTConfig(
         *(image_size, 16, 768, 12, 12, 3072),
@@ -223,4 +335,20 @@ def _variant(image_size: int, mlm: bool = True) -> ALBEFConfig:
 VARIANTS: dict[str, ALBEFConfig] = {
     "base": _variant(256),
     "base@384": _variant(384, mlm=False),
+}
+
+# salesforce/ALBEF configs/VQA.yaml; answers begin with [CLS] and end with [SEP].
+VQA_VARIANTS: dict[str, ALBEFVQAConfig] = {
+    "base@384": ALBEFVQAConfig(
+        VARIANTS["base@384"].vision,
+        VARIANTS["base@384"].text,
+        6,
+        BertLMConfig(
+            *(30522, 512, 768, 6, 12, 3072),
+            causal=True,
+            memory_width=768,
+            bos_id=101,
+            eos_id=102,
+        ),
+    ),
 }

@@ -9,6 +9,7 @@ import flax.linen as nn
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
 from jvlm.objectives.albef import ALBEF
+from jvlm.objectives.answers import Answers
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
 from jvlm.objectives.contrastive import Contrastive
 from jvlm.objectives.distillation import Distillation
@@ -16,6 +17,7 @@ from jvlm.objectives.language import Language
 
 OBJECTIVES = {
     "albef": ALBEF,
+    "answers": Answers,
     "contrastive": Contrastive,
     "distillation": Distillation,
     "language": Language,
@@ -23,6 +25,7 @@ OBJECTIVES = {
 
 __all__ = [
     "ALBEF",
+    "Answers",
     "Contrastive",
     "Distillation",
     "Language",

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jvlm import paths
 from jvlm.errors import UserError, did_you_mean
 from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
 from jvlm.losses.momentum import (
@@ -23,15 +22,13 @@ from jvlm.losses.momentum import (
     random_features,
     same_group,
 )
-from jvlm.objectives.base import LossOutput, Objective
-from jvlm.state import merge, purpose_rng
-
-# What the average is taken of; the matching head and the temperature have none.
-TAUGHT = ("vision/", "text/", "fusion/", "vision_proj/", "text_proj/", "mlm/")
+from jvlm.objectives.base import LossOutput
+from jvlm.objectives.momentum import Momentum
+from jvlm.state import purpose_rng
 
 
 @dataclasses.dataclass(frozen=True)
-class ALBEF(Objective):
+class ALBEF(Momentum):
     """ITC + ITM + MLM, unweighted.
 
     One forward reads every text once plain and once with masked words, and fuses the pairs, the
@@ -40,10 +37,6 @@ class ALBEF(Objective):
     Attributes:
       queue: features of earlier images and of texts that are kept; a multiple of the batch. 0 is
         none.
-      momentum: of the teacher, which is an average of the student.
-      alpha: weight of the teacher's opinion in ITC and MLM, raised linearly from 0 over the first
-        `alpha_steps` steps (the first epoch); 0 is no distillation.
-      alpha_steps: see there.
       mlm_probability: share of the words that are masked; 0 is no MLM.
       mask_id, silent_ids: ids of [MASK], and of what is never masked beside padding.
       negatives: 'global', or a number of consecutive rows (the 64 of a GPU in the paper) within
@@ -56,9 +49,6 @@ class ALBEF(Objective):
     """
 
     queue: int = 65536
-    momentum: float = 0.995
-    alpha: float = 0.4
-    alpha_steps: int = 0
     mlm_probability: float = 0.15
     mask_id: int = 103
     silent_ids: tuple[int, ...] = (101,)
@@ -67,7 +57,11 @@ class ALBEF(Objective):
     temperature_range: tuple[float, float] | None = (0.001, 0.5)
     chunk: int = 0
 
+    # Neither the matching head nor the temperature.
+    taught = ("vision/", "text/", "fusion/", "vision_proj/", "text_proj/", "words/")
+
     def __post_init__(self):
+        super().__post_init__()
         if self.same not in SAME:
             hint = did_you_mean(self.same, SAME)
             raise UserError(f"objective.same {self.same!r} is unknown.{hint}")
@@ -77,9 +71,8 @@ class ALBEF(Objective):
             raise UserError(
                 f"objective.negatives {self.negatives!r}: 'global' or a number of rows, at least 2"
             )
-        for name in ("momentum", "alpha", "mlm_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"objective.{name} {getattr(self, name)!r}: give 0 <= x <= 1")
+        if not 0 <= self.mlm_probability <= 1:
+            raise UserError(f"objective.mlm_probability {self.mlm_probability}: give 0 <= x <= 1")
         if self.mlm_probability and not self.model.cfg.mlm:
             raise UserError("objective.mlm_probability: the model has no word head (model.mlm)")
 
@@ -106,15 +99,6 @@ class ALBEF(Objective):
         new = {name: enqueue(extra[name], pointer, rows) for name, rows in news.items()}
         return {**new, "pointer": (pointer + len(news["image"])) % self.queue}
 
-    def init_teacher(self, params) -> Any:
-        flat = paths.flatten(params)
-        return paths.unflatten({p: jnp.copy(x) for p, x in flat.items() if p.startswith(TAUGHT)})
-
-    def update_teacher(self, teacher: Any, params) -> Any:
-        # The source does this, and the clamp, when the next forward begins.
-        flat, m = paths.flatten(params), self.momentum
-        return paths.map_with_path(lambda p, x: x * m + flat[p] * (1 - m), teacher)
-
     def project(self, params):
         if "temperature" not in params or self.temperature_range is None:
             return params
@@ -133,8 +117,8 @@ class ALBEF(Objective):
         mask = self.apply(params, text, batch.get("text_mask"), method="mask")
         rng = jax.random.key(0) if rng is None else rng
         run = lambda *args, **how: self.forward(params, *args, **how, rng=rng if training else None)
-        taught = jax.lax.stop_gradient(params if teacher is None else merge(teacher, params))
-        alpha = self.weight_of_teacher(step) if teacher is not None else 0.0
+        taught = self.teacher_params(params, teacher)
+        alpha = self.teacher_weight(teacher, step)
 
         #### Alone.
         words, labels = text, None
@@ -223,14 +207,6 @@ class ALBEF(Objective):
             news["image_id"] = identity
         scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
         return LossOutput(loss, {**metrics, **scalars}, news if extra else {})
-
-    def apply(self, params, *args, method: str):
-        """A method of the model without dropout."""
-        return self.model.apply({"params": params}, *args, method=method)
-
-    def weight_of_teacher(self, step: jax.Array) -> jax.Array:
-        """alpha at a step, float32 scalar."""
-        return self.alpha * jnp.minimum(1.0, step / max(1, self.alpha_steps)).astype(jnp.float32)
 
     def mask_words(self, rng, text, mask, batch) -> tuple[jax.Array, jax.Array]:
         """(int32[B, T] with masked words, int32[B, T] labels, -1 elsewhere).

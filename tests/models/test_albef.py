@@ -13,7 +13,7 @@ from jvlm import paths, sharding
 from jvlm.convert import albef as table
 from jvlm.convert import engine
 from jvlm.models import build_model
-from jvlm.objectives.albef import ALBEF, TAUGHT
+from jvlm.objectives.albef import ALBEF
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 TOWER = dict(width=8, depth=2, num_heads=2, mlp_dim=16)
@@ -74,7 +74,7 @@ def load(model, arrays, *, momentum=False, skip=UNUSED):
     shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
     if momentum:
         flat = paths.flatten(shapes)
-        shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(TAUGHT)})
+        shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(ALBEF.taught)})
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     rules = table.rules(model.cfg, momentum)
     return engine.load(Arrays(arrays), rules, skip, sharding.placed(shapes, mesh))

@@ -110,7 +110,7 @@ def test_queue_and_teacher_change_once_a_step():
     assert one["image"][:16].all() and not one["image"][16:].any() and one["pointer"] == 16
     assert two["text"][16:].all() and not two["text"][:16].any() and two["pointer"] == 0
     assert {p.split("/")[0] for p in once["teacher"]} == {
-        *("vision", "text", "fusion", "vision_proj", "text_proj", "mlm")
+        *("vision", "text", "fusion", "vision_proj", "text_proj", "words")
     }
     for path, leaf in once["teacher"].items():
         assert not np.array_equal(leaf, once["params"][path]) or not leaf.any(), path
