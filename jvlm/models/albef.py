@@ -56,6 +56,8 @@ class ALBEFConfig:
     image_mean: tuple[float, float, float] | None = CLIP_MEAN
     image_std: tuple[float, float, float] | None = CLIP_STD
 
+    kind = "albef"
+
     def __post_init__(self):
         if not self.vision.norm_tokens:
             raise UserError("model.vision: the text attends to normed tokens: set norm_tokens=True")
@@ -213,6 +215,11 @@ class ALBEFVQAConfig:
     def max_len(self) -> int:
         """Tokens of an answer at most."""
         return self.decoder.max_len
+
+    @property
+    def question_len(self) -> int:
+        """Tokens of a question at most."""
+        return self.text.max_len
 
 
 class ALBEFVQA(nn.Module):

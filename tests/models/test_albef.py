@@ -1,19 +1,21 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ALBEF held to the official code: one step of pretraining, with what it draws given."""
+"""ALBEF held to the official code, with what it draws given."""
 
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jvlm import paths, sharding
 from jvlm.convert import albef as table
 from jvlm.convert import engine
+from jvlm.generation.generator import Generator
+from jvlm.generation.weights import unstack_all
 from jvlm.models import build_model
 from jvlm.objectives.albef import ALBEF
+from jvlm.objectives.answers import Answers
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 TOWER = dict(width=8, depth=2, num_heads=2, mlp_dim=16)
@@ -32,6 +34,10 @@ MODEL = dict(
     ),
     text=dict(vocab_size=24, max_len=8, **TOWER),
 )
+VQA = {key: MODEL[key] for key in ("fusion_depth", "vision", "text")} | dict(
+    name="albef_vqa",
+    decoder=dict(MODEL["text"], causal=True, memory_width=8, bos_id=1, eos_id=2, pad_id=0),
+)
 UNUSED = (r".*_m\..*", r".*queue.*", r".*position_ids", r".*decoder\.(weight|bias)")
 
 
@@ -49,45 +55,40 @@ class Arrays:
         return value if n == 1 else np.split(value, n, axis)[i]
 
 
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDEN / "albef_pretrain.npz") as file:
-        stored = dict(file)
-
-    def part(name):
-        prefix = f"{name}/"
-        return {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
-
-    return {
-        "losses": stored["losses"],
-        **{name: part(name) for name in ("batch", "before", "gradient", "after")},
-    }
-
-
-@pytest.fixture(scope="module")
-def model():
-    return build_model(MODEL)
+def read(name):
+    """What was recorded, by the part before the slash; and the batch as the model takes it."""
+    parts = {}
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        for key, value in file.items():
+            part, _, rest = key.partition("/")
+            if rest:
+                parts.setdefault(part, {})[rest] = value
+            else:
+                parts[part] = value
+    kept = ("image", "answer_weight")
+    batch = {k: v if k in kept else v.astype(np.int32) for k, v in parts["batch"].items()}
+    parts["batch"] = {k: v.astype(bool) if k.endswith("_mask") else v for k, v in batch.items()}
+    return parts
 
 
-def load(model, arrays, *, momentum=False, skip=UNUSED):
-    """Parameters out of tensors with the official names."""
+def load(model, arrays, objective=None, *, skip=UNUSED):
+    """Parameters out of tensors with the official names; with an objective, of its average."""
+    momentum = objective is not None
     shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
     if momentum:
         flat = paths.flatten(shapes)
-        shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(ALBEF.taught)})
+        shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(objective.taught)})
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    rules = table.rules(model.cfg, momentum)
+    rules = table.vqa_rules if model.cfg.kind == "albef_vqa" else table.rules
+    rules = rules(model.cfg, momentum)
     return engine.load(Arrays(arrays), rules, skip, sharding.placed(shapes, mesh))
 
 
-def test_one_step_of_pretraining(golden, model):
+def one_step(objective, golden, extra):
+    """(gradient, LossOutput, average behind the step, extra)."""
+    model = objective.model
     params = load(model, golden["before"])
-    teacher = load(model, golden["before"], momentum=True, skip=(".*",))
-    objective = ALBEF(model, queue=12, momentum=0.9, alpha=0.3, mask_id=3, silent_ids=(1,))
-    queues = {name: golden["before"][f"{name}_queue"].T for name in ("image", "text")}
-    extra = {**queues, "pointer": jnp.int32(0)}
-    batch = {k: v if k == "image" else v.astype(np.int32) for k, v in golden["batch"].items()}
-    batch["text_mask"] = batch["text_mask"].astype(bool)
+    teacher = load(model, golden["before"], objective, skip=(".*",))
 
     @jax.jit
     def step(params, teacher):
@@ -96,22 +97,55 @@ def test_one_step_of_pretraining(golden, model):
 
         def loss(params):
             given = dict(teacher=teacher, extra=extra, rng=jax.random.key(0), step=jnp.int32(9))
-            out = objective.loss(params, batch, **given)
+            out = objective.loss(params, golden["batch"], **given)
             return out.loss, out
 
         gradient, out = jax.grad(loss, has_aux=True)(params)
         return gradient, out, teacher, objective.update_extra(extra, out.extra)
 
     gradient, out, teacher, extra = step(params, teacher)
-    losses = [out.metrics[name] for name in ("mlm", "itc", "itm")]
-    np.testing.assert_allclose(losses, golden["losses"], atol=1e-5)
     zeros = {k: np.zeros_like(v) for k, v in golden["before"].items()}
     same(gradient, load(model, zeros | golden["gradient"]))
-    same(teacher, load(model, golden["after"], momentum=True, skip=(".*",)))
+    same(teacher, load(model, golden["after"], objective, skip=(".*",)))
+    return out, extra
+
+
+def test_one_step_of_pretraining():
+    golden = read("albef_pretrain")
+    objective = ALBEF(
+        build_model(MODEL), queue=12, momentum=0.9, alpha=0.3, mask_id=3, silent_ids=(1,)
+    )
+    queues = {name: golden["before"][f"{name}_queue"].T for name in ("image", "text")}
+    out, extra = one_step(objective, golden, {**queues, "pointer": jnp.int32(0)})
+    losses = [out.metrics[name] for name in ("mlm", "itc", "itm")]
+    np.testing.assert_allclose(losses, golden["losses"], atol=1e-5)
     for name in ("image", "text"):
         want = golden["after"][f"{name}_queue"].T
         np.testing.assert_allclose(extra[name], want, atol=1e-6)
     assert extra["pointer"] == golden["after"]["queue_ptr"].item()
+
+
+def test_one_step_of_answers():
+    golden = read("albef_vqa")
+    objective = Answers(build_model(VQA), momentum=0.9, alpha=0.3, chunk=5)
+    out, _ = one_step(objective, golden, {})
+    np.testing.assert_allclose(out.loss, golden["loss"], atol=1e-5)
+
+
+def test_ranking_of_answers():
+    """The k answers with the likeliest first token, the best first; that token counts twice."""
+    golden = read("albef_vqa")
+    model = build_model(VQA)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    params = unstack_all(load(model, golden["before"]))
+    batch = {key: golden["batch"][key] for key in ("image", "text", "text_mask")}
+    scores = Generator(model, mesh).rank(
+        params, batch, golden["answers"], golden["answers_mask"], preselect=5, first_weight=2.0
+    )
+    order = np.argsort(-scores, axis=1)[:, :5]
+    np.testing.assert_array_equal(order, golden["ids"])
+    got = jax.nn.softmax(np.take_along_axis(scores, order, 1), axis=1)
+    np.testing.assert_allclose(got, golden["probabilities"], atol=1e-5)
 
 
 def same(got, want):

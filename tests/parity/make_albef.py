@@ -39,6 +39,7 @@ BERT = dict(
 def main(source: str):
     load_official(source)
     pretraining()
+    answers()
 
 
 def load_official(source: str) -> None:
@@ -150,6 +151,87 @@ def pretraining() -> None:
         **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
         **{f"after/{key}": value for key, value in changed.items()},
     )
+
+
+def answers() -> None:
+    import torch
+    from models import model_vqa as official
+    from models.xbert import BertLMHeadModel, BertModel
+
+    official.VisionTransformer = tiny_vit
+    for kind in (BertModel, BertLMHeadModel):
+        kind.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    # The source has six layers in its code.
+    read = official.BertConfig.from_json_file
+    shallow = lambda path: _Shallow(read(path))
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
+        tokenizer = types.SimpleNamespace(pad_token_id=0)
+        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
+        model = official.ALBEF("", "", tokenizer, config)
+    model.momentum = 0.9
+    shake(model)
+    rng = np.random.default_rng(1)
+    batch = inputs(rng)
+    counts = rng.integers(1, 4, ROWS)
+    weights = rng.random((ROWS, 3)).astype(np.float32) * (np.arange(3) < counts[:, None])
+    candidates = rng.integers(4, VOCAB, (ROWS, 3, 4))
+    lengths = rng.integers(2, 5, (ROWS, 3, 1))
+    candidates[np.arange(4) == lengths - 1] = 2
+    mask = (np.arange(4) < lengths) & (np.arange(3)[:, None] < counts[:, None, None])
+    batch |= {"candidates": candidates * mask, "candidates_mask": mask, "answer_weight": weights}
+
+    there = np.arange(3) < counts[:, None]
+    with_start = lambda x, first: np.pad(x[there], ((0, 0), (1, 0)), constant_values=first)
+    pack = lambda ids, seen: types.SimpleNamespace(
+        input_ids=torch.tensor(ids), attention_mask=torch.tensor(seen).long()
+    )
+    question = pack(batch["text"], batch["text_mask"])
+    answer = pack(with_start(candidates * mask, 1), with_start(mask, True))
+    before = arrays(model.state_dict())
+    image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+    loss = model(image, question, answer, 0.3, counts, torch.tensor(weights[there]))
+    loss.backward()
+    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    after = arrays(model.state_dict())
+
+    # Ranking has its own list of answers, the same for all questions.
+    every = candidates.reshape(-1, 4)[:9], np.arange(4) < lengths.reshape(-1, 1)[:9]
+    listed = pack(
+        np.pad(every[0] * every[1], ((0, 0), (1, 0)), constant_values=1),
+        np.pad(every[1], ((0, 0), (1, 0)), constant_values=True),
+    )
+    model.load_state_dict({k: torch.tensor(v) for k, v in before.items()})
+    with torch.no_grad():
+        ids, probabilities = model(image, question, listed, k=5, train=False)
+    np.savez_compressed(
+        GOLDEN / "albef_vqa.npz",
+        versions=versions(),
+        loss=loss.item(),
+        answers=every[0],
+        answers_mask=every[1],
+        ids=ids.numpy(),
+        probabilities=probabilities.numpy(),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
+    )
+
+
+class _Shallow:
+    """A BertConfig whose number of layers, where the source sets it, becomes 2."""
+
+    def __new__(cls, config):
+        kind = type("Shallow", (type(config),), {})
+        config.__class__ = kind
+        layers = config.num_hidden_layers
+        kind.num_hidden_layers = property(
+            lambda self: 2 if self.fusion_layer == 0 else layers, lambda self, value: None
+        )
+        return config
 
 
 def arrays(tensors) -> dict:

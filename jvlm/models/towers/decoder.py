@@ -231,16 +231,15 @@ class Decoder(nn.Module):
         return {"text": jnp.zeros((rows, 2), jnp.int32)}
 
     def _positions(self, batch: Batch, mask: jax.Array) -> jax.Array:
-        """Given ones, or the number of tokens before each; checked against the model's."""
+        """Given ones, or the number of tokens before each, checked against the model's."""
+        if "positions" in batch:  # A row may hold several texts.
+            return batch["positions"]
         limit, length = self.cfg.max_len, mask.shape[1]
         if limit is not None and length > limit:
             raise UserError(
                 f"{self.cfg.kind}: {length} tokens, the model has {limit} positions: truncate"
             )
-        positions = batch.get("positions")
-        if positions is None:
-            positions = jnp.maximum(jnp.cumsum(mask, 1, dtype=jnp.int32) - 1, 0)
-        return positions
+        return jnp.maximum(jnp.cumsum(mask, 1, dtype=jnp.int32) - 1, 0)
 
     def _context(self, mask, positions, memory, memory_mask) -> Context:
         length, sees = mask.shape[1], masks.padding(mask)
