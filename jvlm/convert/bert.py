@@ -33,8 +33,10 @@ def embedding_rules(source: str, target: str) -> tuple[Rule, ...]:
     )
 
 
-def layer_rules(source: str, block: str, fused: bool = False, first: int = 0) -> tuple[Rule, ...]:
-    """The layers from number `first` on, into the stack `block`."""
+def layer_rules(
+    source: str, block: str, fused: bool = False, first: int = 0, step: int = 1
+) -> tuple[Rule, ...]:
+    """Layers `first`, `first + step`, ... into the stack `block`."""
     layer = source + ".encoder.layer.{layer}"
     own = f"{layer}.attention.self"
     if fused:
@@ -55,7 +57,7 @@ def layer_rules(source: str, block: str, fused: bool = False, first: int = 0) ->
         *linear(f"{layer}.output.dense", f"{block}/mlp/down"),
         *norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
     )
-    return tuple(dataclasses.replace(rule, first=first) for rule in rules)
+    return tuple(dataclasses.replace(rule, first=first, step=step) for rule in rules)
 
 
 def word_rules(source: str, target: str) -> tuple[Rule, ...]:

@@ -108,7 +108,7 @@ class Rule:
       op: a key of `OPS`.
       part: the parameter is the i-th of n equal parts of the tensor, along the op's axis (fused
         q, k, v).
-      first: what `{layer}` begins with.
+      first, step: what `{layer}` begins with, and how it goes on.
     """
 
     source: str
@@ -116,6 +116,7 @@ class Rule:
     op: str = "same"
     part: tuple[int, int] = (0, 1)
     first: int = 0
+    step: int = 1
 
 
 class Piece(NamedTuple):
@@ -146,7 +147,7 @@ def plan(rules: Sequence[Rule], params: Mapping[str, Any]) -> dict[str, Piece]:
             continue
         stacked, names = paths.is_stacked(path), match.groupdict()
         keys = [
-            rule.source.format(layer=rule.first + i, **names)
+            rule.source.format(layer=rule.first + rule.step * i, **names)
             for i in range(leaf.shape[0] if stacked else 1)
         ]
         pieces[path] = Piece(rule, stacked, keys)

@@ -95,6 +95,19 @@ def chunked_cross_entropy(
     return jax.tree.map(jnp.sum, _by_pieces(piece, chunk, labels, states))
 
 
+def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Cross-entropy to a teacher's softmax q, logsumexp(x) - sum q x, without gradient for it.
+
+    Args:
+      logits, teacher: float32[..., V].
+
+    Returns:
+      float32[...].
+    """
+    taught = lax.stop_gradient(jax.nn.softmax(teacher, -1))
+    return jax.nn.logsumexp(logits, -1) - jnp.sum(taught * logits, -1)
+
+
 def taught_cross_entropy(
     states: jax.Array,
     head: Callable[[jax.Array], jax.Array],
@@ -120,10 +133,8 @@ def taught_cross_entropy(
 
     def piece(labels, states, teacher_states):
         logits = head(states).astype(jnp.float32)
-        taught = lax.stop_gradient(jax.nn.softmax(teacher_head(teacher_states), -1))
         by_row = jax.vmap(cross_entropy)(logits, labels)
-        # The cross-entropy to q is logsumexp(x) - sum q x.
-        soft = jax.nn.logsumexp(logits, -1) - jnp.sum(taught * logits, -1)
+        soft = soft_cross_entropy(logits, teacher_head(teacher_states))
         soft = jnp.sum(jnp.where(labels >= 0, soft, 0.0), -1)
         return by_row._replace(loss=(1 - alpha) * by_row.nll + alpha * soft)
 

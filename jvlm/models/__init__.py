@@ -15,6 +15,11 @@ from jvlm.precision import Compute
 # Name -> module, its config class, published sizes.
 MODELS = {
     "albef": (albef.ALBEF, albef.ALBEFConfig, albef.VARIANTS),
+    "albef_classifier": (
+        albef.ALBEFClassifier,
+        albef.ALBEFClassifierConfig,
+        albef.CLASSIFIER_VARIANTS,
+    ),
     "albef_vqa": (albef.ALBEFVQA, albef.ALBEFVQAConfig, albef.VQA_VARIANTS),
     "bert": (bert_lm.BertLM, bert_lm.BertLMConfig, bert_lm.VARIANTS),
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jvlm.errors import UserError
 from jvlm.layers import (
     Block,
+    BlockConfig,
     Context,
     DecodeCache,
+    KVCache,
     Linear,
     Stack,
     l2_normalize,
@@ -300,31 +302,184 @@ class ALBEFVQA(nn.Module):
         return {"image": image, "text": two, "decoder_text": two}
 
 
+@dataclasses.dataclass(frozen=True)
+class ALBEFClassifierConfig:
+    """Shape of an ALBEF that says which of a few classes holds.
+
+    Attributes:
+      vision, text, fusion_depth, image_mean, image_std: as of `ALBEFConfig`.
+      num_classes: 3 for SNLI-VE and text assignment, 2 for NLVR2.
+      num_images: 2 for NLVR2, where the fusion layers are doubled and see them in turn.
+      head: 'mlp', or 'linear' (text assignment).
+      embed_dim: E of the images' embeddings, of which text assignment wants the similar ones; None
+        without.
+    """
+
+    vision: ViTConfig
+    text: BertConfig
+    fusion_depth: int
+    num_classes: int
+    num_images: int = 1
+    head: str = "mlp"
+    embed_dim: int | None = None
+    image_mean: tuple[float, float, float] | None = CLIP_MEAN
+    image_std: tuple[float, float, float] | None = CLIP_STD
+
+    kind = "albef_classifier"
+
+    def __post_init__(self):
+        if self.num_images not in (1, 2):
+            raise UserError(f"model.num_images {self.num_images!r}: 1 or 2")
+        if self.head not in ("mlp", "linear"):
+            raise UserError(f"model.head {self.head!r} is unknown, choose 'mlp' or 'linear'")
+
+
+@flax.struct.dataclass
+class ClassifierOutput:
+    """Attributes:
+    logits: float32[B, C].
+    """
+
+    logits: jax.Array
+
+
+class ALBEFClassifier(nn.Module):
+    """Image, or images, and text are fused; the first token's state is classified.
+
+    Source: salesforce/ALBEF models/model_{ve,nlvr,pretrain_nlvr}.py.
+    """
+
+    cfg: ALBEFClassifierConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        cfg, width = self.cfg, self.cfg.text.width
+        self.vision = ViT(cfg.vision, self.compute)
+        self.text = Bert(cfg.text, self.compute)
+        paired = cfg.num_images == 2
+        self.fusion = Fusion(cfg.text, cfg.fusion_depth, cfg.vision.width, self.compute, paired)
+        if cfg.embed_dim is not None:
+            self.vision_proj = Projection(cfg.vision.width, cfg.embed_dim, use_bias=True)
+        if cfg.head == "mlp":
+            self.hidden_proj = Linear((width,), (width,), STD, dtype="float32")
+        self.class_proj = Linear((width,), (cfg.num_classes,), STD, dtype="float32")
+
+    def __call__(self, batch: Mapping[str, jax.Array]) -> ClassifierOutput:
+        """`image` [B, H, W, 3] or [B, 2, H, W, 3], `text` and optionally `text_mask`."""
+        states = self.image_states(batch["image"])
+        if self.cfg.embed_dim is not None and self.is_initializing():
+            self.embed_image(states[:, 0])
+        return ClassifierOutput(self.classify(batch["text"], batch.get("text_mask"), states))
+
+    def image_states(self, image: jax.Array) -> jax.Array:
+        """uint8 or normalised float[B, (I,) H, W, 3] -> [B, (I,) P + 1, D]."""
+        image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
+        tokens = self.vision(image.reshape(-1, *image.shape[-3:])).tokens
+        return tokens.reshape(*image.shape[:-3], *tokens.shape[1:])
+
+    def embed_image(self, states: jax.Array) -> jax.Array:
+        """[B, P + 1, D] -> float32[B, E], unit norm."""
+        return l2_normalize(self.vision_proj(states[:, 0]))
+
+    def classify(
+        self, text: jax.Array, text_mask: jax.Array | None, images: jax.Array
+    ) -> jax.Array:
+        """int32[B, T], bool[B, T], states of images [B, (I,) P + 1, D] -> float32[B, C]."""
+        mask = text != self.cfg.text.pad_id if text_mask is None else text_mask
+        x = self.fusion(self.text(text, mask).tokens, mask, images)[:, 0]
+        if self.cfg.head == "mlp":
+            x = jax.nn.relu(self.hidden_proj(x))
+        return self.class_proj(x)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table."""
+        return self.cfg.text.vocab_size
+
+    def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
+        """The smallest batch that `__call__` takes, for initialisation."""
+        size = self.cfg.vision.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        several = () if self.cfg.num_images == 1 else (self.cfg.num_images,)
+        image = jnp.zeros((rows, *several, height, width, 3), jnp.float32)
+        return {"image": image, "text": jnp.zeros((rows, 2), jnp.int32)}
+
+
 class Fusion(nn.Module):
     """The upper half of the BERT: blocks that attend to themselves and to an image.
 
     Attributes:
       cfg: of the lower half.
-      depth: layers.
+      depth: layers; pairs of layers where there are two images.
       memory_width: D of the image's states.
       compute: how it is run.
+      paired: there are two images.
     """
 
     cfg: BertConfig
     depth: int
     memory_width: int
     compute: Compute = Compute()
+    paired: bool = False
 
     def setup(self):
         block = block_config(self.cfg, self.memory_width)
-        self.stack = Stack(Block(block, self.compute, parent=None), self.depth)
+        kind = BlockPair if self.paired else Block
+        self.stack = Stack(kind(block, self.compute, parent=None), self.depth)
         self.blocks = self.stack.declare(self, "blocks")
 
     def __call__(self, x: jax.Array, mask: jax.Array, image: jax.Array) -> jax.Array:
-        """x [B, T, D], mask bool[B, T], image [B, S, memory_width] -> [B, T, D]."""
+        """x [B, T, D], mask bool[B, T], image [B, (2,) S, memory_width] -> [B, T, D]."""
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         ctx = Context(mask=masks.padding(mask), memory=image)
         return self.stack(self.blocks, x, None, ctx, dropout_rng)[0]
+
+
+class BlockPair(nn.Module):
+    """Two blocks of which the first sees one image and the second the other.
+
+    They make keys and values with the same weights (model_nlvr.py `share_cross_attention`).
+    """
+
+    cfg: BlockConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        self.first, self.second = (Block(self.cfg, self.compute) for _ in range(2))
+        own = (self.cfg.memory_width,), (self.cfg.num_heads, self.cfg.width // self.cfg.num_heads)
+        self.shared_attn = KeysAndValues(*own, self.cfg.std[0], self.compute.dtype)
+
+    def __call__(self, x: jax.Array, cache: None, ctx: Context) -> tuple[jax.Array, None]:
+        """x [B, T, D], `ctx.memory` [B, 2, S, memory_width] -> [B, T, D]."""
+        k, v = self.shared_attn(ctx.memory)
+        ctx = ctx.replace(memory=None)
+        for place, block in enumerate((self.first, self.second)):
+            seen = KVCache.of(k[:, place], v[:, place])
+            x, _ = block(x, {"attn": None, "cross_attn": seen}, ctx)
+        return x, None
+
+    def dummy_inputs(self) -> tuple[jax.Array, None, Context]:
+        """See `Block.dummy_inputs`."""
+        memory = jnp.zeros((1, 2, 1, self.cfg.memory_width))
+        return jnp.zeros((1, 1, self.cfg.width)), None, Context(memory=memory)
+
+
+class KeysAndValues(nn.Module):
+    """The two projections of an attention that make what is attended to."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    std: float | None
+    dtype: str
+
+    def setup(self):
+        self.k, self.v = (
+            Linear(self.in_shape, self.out_shape, self.std, dtype=self.dtype) for _ in range(2)
+        )
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[..., D] -> keys and values [..., N, H]."""
+        return self.k(x), self.v(x)
 
 
 def _variant(image_size: int, mlm: bool = True) -> ALBEFConfig:
@@ -358,4 +513,14 @@ VQA_VARIANTS: dict[str, ALBEFVQAConfig] = {
             eos_id=102,
         ),
     ),
+}
+
+# configs/{VE,NLVR,NLVR_pretrain}.yaml.
+CLASSIFIER_VARIANTS: dict[str, ALBEFClassifierConfig] = {
+    name: ALBEFClassifierConfig(VARIANTS[size].vision, VARIANTS[size].text, 6, *options)
+    for name, size, options in (
+        ("ve@384", "base@384", (3,)),
+        ("nlvr@384", "base@384", (2, 2)),
+        ("text_assignment", "base", (3, 2, "linear", 256)),
+    )
 }

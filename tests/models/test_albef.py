@@ -7,6 +7,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jvlm import paths, sharding
 from jvlm.convert import albef as table
@@ -16,6 +17,7 @@ from jvlm.generation.weights import unstack_all
 from jvlm.models import build_model
 from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.answers import Answers
+from jvlm.objectives.classification import Classification
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 TOWER = dict(width=8, depth=2, num_heads=2, mlp_dim=16)
@@ -38,7 +40,6 @@ VQA = {key: MODEL[key] for key in ("fusion_depth", "vision", "text")} | dict(
     name="albef_vqa",
     decoder=dict(MODEL["text"], causal=True, memory_width=8, bos_id=1, eos_id=2, pad_id=0),
 )
-UNUSED = (r".*_m\..*", r".*queue.*", r".*position_ids", r".*decoder\.(weight|bias)")
 
 
 class Arrays:
@@ -71,7 +72,7 @@ def read(name):
     return parts
 
 
-def load(model, arrays, objective=None, *, skip=UNUSED):
+def load(model, arrays, objective=None, *, skip=table.SKIP):
     """Parameters out of tensors with the official names; with an objective, of its average."""
     momentum = objective is not None
     shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
@@ -79,8 +80,7 @@ def load(model, arrays, objective=None, *, skip=UNUSED):
         flat = paths.flatten(shapes)
         shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(objective.taught)})
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    rules = table.vqa_rules if model.cfg.kind == "albef_vqa" else table.rules
-    rules = rules(model.cfg, momentum)
+    rules = table.rules(model.cfg, momentum)
     return engine.load(Arrays(arrays), rules, skip, sharding.placed(shapes, mesh))
 
 
@@ -129,6 +129,23 @@ def test_one_step_of_answers():
     golden = read("albef_vqa")
     objective = Answers(build_model(VQA), momentum=0.9, alpha=0.3, chunk=5)
     out, _ = one_step(objective, golden, {})
+    np.testing.assert_allclose(out.loss, golden["loss"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name, classes, images", [("ve", 3, 1), ("nlvr", 2, 2)])
+def test_one_step_of_classification(name, classes, images):
+    golden = read(f"albef_{name}")
+    section = {key: MODEL[key] for key in ("vision", "text")}
+    model = build_model(
+        dict(
+            name="albef_classifier",
+            num_classes=classes,
+            num_images=images,
+            fusion_depth=2,
+            **section,
+        )
+    )
+    out, _ = one_step(Classification(model, momentum=0.9, alpha=0.3), golden, {})
     np.testing.assert_allclose(out.loss, golden["loss"], atol=1e-5)
 
 

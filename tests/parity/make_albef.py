@@ -40,6 +40,8 @@ def main(source: str):
     load_official(source)
     pretraining()
     answers()
+    classification("ve", 1)
+    classification("nlvr", 2)
 
 
 def load_official(source: str) -> None:
@@ -219,6 +221,67 @@ def answers() -> None:
         **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
         **{f"after/{key}": value for key, value in after.items() if "_m." in key},
     )
+
+
+def classification(name: str, images: int) -> None:
+    import torch
+    from models import model_nlvr, model_ve
+    from models.xbert import BertModel
+
+    official = {"ve": model_ve, "nlvr": model_nlvr}[name]
+    official.VisionTransformer = tiny_vit
+    BertModel.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    read = official.BertConfig.from_json_file
+    # Two layers of words, then two of both; the source has its numbers of layers in its code.
+    layers = 2 + 2 * images
+
+    def shallow(path):
+        config = read(path)
+        config.__class__ = type("Shallow", (type(config),), {})
+        type(config).num_hidden_layers = property(lambda _: layers, lambda *_: None)
+        return config
+
+    official.ALBEF.share_cross_attention = share
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
+        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
+        model = official.ALBEF("", None, config)
+    model.momentum = 0.9
+    shake(model)
+    rng = np.random.default_rng(2)
+    batch = inputs(rng)
+    if images == 2:
+        batch["image"] = rng.normal(size=(ROWS, 2, SIDE, SIDE, 3)).astype(np.float32)
+    batch["label"] = rng.integers(0, 4 - images, ROWS)
+    before = arrays(model.state_dict())
+    image = batch["image"].reshape(ROWS, images, SIDE, SIDE, 3).transpose(1, 0, 4, 2, 3)
+    image = torch.tensor(image.reshape(-1, 3, SIDE, SIDE))
+    words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
+    words.attention_mask = torch.tensor(batch["text_mask"]).long()
+    loss = model(image, words, torch.tensor(batch["label"]), alpha=0.3)
+    loss.backward()
+    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    after = arrays(model.state_dict())
+    np.savez_compressed(
+        GOLDEN / f"albef_{name}.npz",
+        versions=versions(),
+        loss=loss.item(),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
+    )
+
+
+def share(self, encoder) -> None:
+    """The source's sharing of keys and values, for other numbers of layers than its own."""
+    for first in range(2, len(encoder.layer), 2):
+        one, other = (encoder.layer[first + i].crossattention.self for i in (0, 1))
+        for kind in ("key", "value"):
+            getattr(one, kind).weight = getattr(other, kind).weight
+            getattr(one, kind).bias = getattr(other, kind).bias
 
 
 class _Shallow:
