@@ -141,7 +141,9 @@ def pretraining() -> None:
     words.attention_mask = words.attention_mask.long()
     losses = model(torch.tensor(batch["image"].transpose(0, 3, 1, 2)), words, alpha=0.3)
     sum(losses).backward()
-    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
     after = arrays(model.state_dict())
     changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
     np.savez_compressed(
@@ -196,7 +198,9 @@ def answers() -> None:
     image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
     loss = model(image, question, answer, 0.3, counts, torch.tensor(weights[there]))
     loss.backward()
-    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
     after = arrays(model.state_dict())
 
     # Ranking has its own list of answers, the same for all questions.
@@ -262,7 +266,9 @@ def classification(name: str, images: int) -> None:
     words.attention_mask = torch.tensor(batch["text_mask"]).long()
     loss = model(image, words, torch.tensor(batch["label"]), alpha=0.3)
     loss.backward()
-    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
     after = arrays(model.state_dict())
     np.savez_compressed(
         GOLDEN / f"albef_{name}.npz",
