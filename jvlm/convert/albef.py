@@ -14,7 +14,7 @@ from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
 # layer of words, and the keys and values that two layers share.
 SKIP = (
     r".*_m\..*",
-    r".*(position_ids|_queue|queue_ptr)",
+    r".*(position_ids|_queue|queue_ptr|ptr_queue)",
     r".*predictions\.decoder\.(weight|bias)",
     r"text_encoder\.encoder\.layer\.\d+\.crossattention\.self\.(key|value)\..*",
 )

@@ -125,6 +125,27 @@ def test_one_step_of_pretraining():
     assert extra["pointer"] == golden["after"]["queue_ptr"].item()
 
 
+def test_one_step_of_retrieval():
+    """Captions of one picture are positives of each other, in the queue too; never wrong ones."""
+    golden = read("albef_retrieval")
+    objective = ALBEF(
+        build_model(MODEL | dict(mlm=False)),
+        queue=12,
+        momentum=0.9,
+        alpha=0.3,
+        mlm_probability=0.0,
+        same="soft",
+        temperature_range=None,
+    )
+    names = {"image": "image_queue", "text": "text_queue", "image_id": "idx_queue"}
+    queues = {ours: golden["before"][theirs].T for ours, theirs in names.items()}
+    queues["image_id"] = queues["image_id"][:, 0].astype(np.int32)
+    out, extra = one_step(objective, golden, {**queues, "pointer": jnp.int32(0)})
+    losses = [out.metrics[name] for name in ("itc", "itm")]
+    np.testing.assert_allclose(losses, golden["losses"], atol=1e-5)
+    np.testing.assert_array_equal(extra["image_id"], golden["after"]["idx_queue"][0])
+
+
 def test_one_step_of_answers():
     golden = read("albef_vqa")
     objective = Answers(build_model(VQA), momentum=0.9, alpha=0.3, chunk=5)

@@ -39,6 +39,7 @@ BERT = dict(
 def main(source: str):
     load_official(source)
     pretraining()
+    retrieval()
     answers()
     classification("ve", 1)
     classification("nlvr", 2)
@@ -148,6 +149,51 @@ def pretraining() -> None:
     changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
     np.savez_compressed(
         GOLDEN / "albef_pretrain.npz",
+        versions=versions(),
+        losses=np.array([loss.item() for loss in losses]),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in changed.items()},
+    )
+
+
+def retrieval() -> None:
+    import torch
+    from models import model_retrieval as official
+
+    official.VisionTransformer = tiny_vit
+    official.BertModel.from_pretrained = classmethod(
+        lambda cls, _, config, **how: cls(config, **how)
+    )
+    official.concat_all_gather = lambda x: x
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        config = dict(embed_dim=4, image_res=SIDE, vision_width=8, bert_config=file.name)
+        config |= dict(temp=0.07, queue_size=12, momentum=0.9, distill=True)
+        model = official.ALBEF("", None, config)
+    shake(model)
+    rng = np.random.default_rng(3)
+    batch = inputs(rng)
+    batch["image_id"] = np.array([3, 5, 3, 7, 8, 5])  # Two pictures have two captions here.
+    other = batch["image_id"][:, None] != batch["image_id"]
+    for name in ("negative_image", "negative_text"):
+        batch[name] = np.array([rng.choice(np.flatnonzero(row)) for row in other])
+    draws = [*batch["negative_image"], *batch["negative_text"]]
+    torch.multinomial = lambda *_: torch.tensor([draws.pop(0)])
+    model.idx_queue[0, :3] = torch.tensor([5, 9, 3])
+    before = arrays(model.state_dict())
+    words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
+    words.attention_mask = torch.tensor(batch["text_mask"]).long()
+    image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+    losses = model(image, words, 0.3, torch.tensor(batch["image_id"]))
+    sum(losses).backward()
+    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    after = arrays(model.state_dict())
+    changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
+    np.savez_compressed(
+        GOLDEN / "albef_retrieval.npz",
         versions=versions(),
         losses=np.array([loss.item() for loss in losses]),
         **{f"batch/{key}": value for key, value in batch.items()},
