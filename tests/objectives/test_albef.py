@@ -30,13 +30,25 @@ MODEL = {
 }
 
 
-def config(**objective):
+TOWERS = {key: MODEL[key] for key in ("fusion_depth", "vision", "text")}
+DECODER = dict(MODEL["text"], causal=True, memory_width=8, bos_id=1, eos_id=2)
+TASKS = {  # Objective -> model.
+    "albef": MODEL,
+    "answers": TOWERS | dict(name="albef_vqa", decoder=DECODER),
+    "classification": TOWERS | dict(name="albef_classifier", num_classes=3),
+    "text_assignment": TOWERS
+    | dict(name="albef_classifier", num_classes=3, num_images=2, head="linear", embed_dim=8),
+}
+
+
+def config(task="albef", **objective):
     c = common.base()
     c.steps = 10
-    c.model = MODEL
-    c.objective = dict(
-        name="albef", queue=32, momentum=0.9, mask_id=3, silent_ids=(1,), alpha_steps=1, **objective
-    )
+    c.model = TASKS[task]
+    options = dict(queue=32, mask_id=3, silent_ids=(1,)) if task == "albef" else {}
+    if task != "text_assignment":
+        options |= dict(momentum=0.9, alpha_steps=1)
+    c.objective = dict(name=task, **options, **objective)
     c.data.batch_size = ROWS
     # Adam's first update is g / (|g| + eps): an eps well above rounding keeps gradients that are
     # zero but for it from updates as large as the rate.
@@ -55,13 +67,17 @@ def batches(count):
             "text": text,
             "text_mask": np.arange(6) < lengths,
             "image_id": rng.integers(0, 9, ROWS).astype(np.int32),
+            "label": rng.integers(0, 3, ROWS).astype(np.int32),
+            "candidates": rng.integers(2, VOCAB, (ROWS, 2, 3)).astype(np.int32),
+            "candidates_mask": np.arange(3) < rng.integers(1, 4, (ROWS, 2, 1)),
+            "answer_weight": rng.random((ROWS, 2)).astype(np.float32),
         }
 
 
 @functools.cache
-def run(mesh_name, accumulate=1, steps=3, **objective):
+def run(mesh_name, task="albef", accumulate=1, steps=3, **objective):
     """(losses, final state as numpy) of a few steps."""
-    c = config(**objective)
+    c = config(task, **objective)
     c.optim.accumulate = accumulate
     devices = None if mesh_name else jax.devices()[:1]
     mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
@@ -70,11 +86,14 @@ def run(mesh_name, accumulate=1, steps=3, **objective):
     with jax.set_mesh(mesh):
         state = training.init(jax.random.key(0, impl="threefry2x32"))
         for batch in batches(steps):
+            if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
+                del batch["label"]
             state, metrics = training.step(state, sharding.put_whole_batch(batch, mesh))
             losses.append({k: float(v) for k, v in metrics.items()})
     flat = {
         name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
         for name in ("params", "teacher", "extra")
+        if getattr(state, name) is not None
     }
     return losses, flat
 
@@ -82,7 +101,14 @@ def run(mesh_name, accumulate=1, steps=3, **objective):
 GROUPS = dict(negatives=4, same="soft")
 
 
-@pytest.mark.parametrize("mesh_name, options", [*((m, {}) for m in MESHES), ("2x2x2", GROUPS)])
+@pytest.mark.parametrize(
+    "mesh_name, options",
+    [
+        *((mesh, {}) for mesh in MESHES),
+        ("2x2x2", GROUPS),
+        *(("2x2x2", dict(task=task)) for task in TASKS if task != "albef"),
+    ],
+)
 def test_sharded_equals_unsharded(mesh_name, options):
     want_losses, want = run(None, **options)
     losses, got = run(mesh_name, **options)
