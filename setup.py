@@ -14,6 +14,7 @@ VERSION = re.search(r'__version__ = "(.*)"', (ROOT / "jvlm/__init__.py").read_te
 OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 JAX = [f"jax>=0.10.2,<0.11; {OLD}", f"jax>=0.11.1; {NEW}"]
 
+WITH_JSON = ["jvlm.data", "jvlm.data.instructions", "jvlm.evaluators"]
 SWEEP = ["matplotlib", "optuna>=5,<6"]
 
 # The wheel carries the configs, so that --config=clip/digits works without a checkout.
@@ -32,7 +33,7 @@ setuptools.setup(
         *setuptools.find_packages(include=["jvlm", "jvlm.*"]),
         *(f"jvlm.{'.'.join(p.parts)}" for p in CONFIGS),
     ],
-    package_data={"jvlm.evaluators": ["*.json"]},
+    package_data={part: ["*.json"] for part in WITH_JSON},
     package_dir={f"jvlm.{'.'.join(p.parts)}": str(p) for p in CONFIGS},
     entry_points={"console_scripts": ["jvlm = jvlm.cli:main"]},
     install_requires=[
@@ -69,6 +70,8 @@ setuptools.setup(
         # The compiler that fits this jax; no TPU is needed.
         "plan": [f"jax[tpu]>=0.10.2,<0.11; {OLD}", f"jax[tpu]>=0.11.1; {NEW}"],
         "torch": ["torch>=2.4"],
+        # METEOR and SPICE of captions; they run Java.
+        "coco": ["pycocoevalcap>=1.2"],
         "sweep": SWEEP,
         "test": [*SWEEP, "nbclient", "ipykernel", "pytest>=8", "pytest-xdist", "ruff==0.17.5"],
         "parity": ["torch==2.13.0", "transformers>=5", "peft>=0.18"],

@@ -95,7 +95,8 @@ def chinese_clip(arg: ConfigDict, *, batch_size: int, augment) -> ConfigDict:
     c.model.update(dict(name="chinese_clip", variant="ViT-B/16", text=dict(dropout=0.1)))
     c.compute.dtype = "bfloat16"
     c.tokenizer = dict(kind="wordpiece", path=arg.vocab, max_len=52, rules="google")
-    pairs(c, arg, size=224, batch_size=batch_size, augment=augment, prepare=squash)
+    clean = (("straight_quotes", dict(key="caption")),)
+    pairs(c, arg, size=224, batch_size=batch_size, augment=augment, prepare=squash, clean=clean)
     c.objective = dict(name="contrastive", max_scale=100.0)
     c.optim.update(dict(b2=0.98, eps=1e-6))
     c.optim.weight_decay = (
@@ -113,6 +114,7 @@ def pairs(
     batch_size: int,
     augment,
     prepare,
+    clean: tuple = (),
 ) -> None:
     """Fills in the sections on data: trains on pairs, measures the loss on held-out ones.
 
@@ -122,11 +124,12 @@ def pairs(
       size: side of the images in pixels.
       batch_size: pairs per step.
       augment, prepare: side -> image transforms of training, and of the model's use.
+      clean: transforms of `caption`.
     """
     name = "digit_scenes/tiny" if arg.test else arg.data
     size = TEST_SIZE if arg.test else size
     caption = (("first", dict(key="captions", out="caption")),) if arg.test else ()
-    caption += (("tokenize", dict(key="caption")),)
+    caption += (*clean, ("tokenize", dict(key="caption")))
     source = lambda split: dict(kind="tfds", name=name, split=split, data_dir=None)
     keys = ("text", "text_mask")
 

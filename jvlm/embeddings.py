@@ -21,7 +21,7 @@ import numpy as np
 
 from jvlm import progress, sharding
 from jvlm.config import to_dict
-from jvlm.data.pipeline import parallel_map
+from jvlm.data.parallel import parallel_map
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import embed_ids
 from jvlm.evaluators.zero_shot import encoders

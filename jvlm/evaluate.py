@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from jvlm import config as config_lib
-from jvlm import distributed, evaluators, pretrained, report, sharding, versions
+from jvlm import distributed, evaluators, pretrained, report, sharding
 from jvlm.errors import UserError
 from jvlm.objectives import build_objective
 
@@ -23,6 +23,7 @@ def evaluate(
     step: int | str = "best",
     dtype: str | None = None,
     out: str | Path | None = None,
+    predictions: str | Path | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint.
 
@@ -32,6 +33,7 @@ def evaluate(
       step: see `pretrained.load`.
       dtype: see `pretrained.load`.
       out: JSON file that gets the metrics, with what gave them.
+      predictions: folder that gets each sample's prediction, see `evaluators.evaluate`.
 
     Returns:
       metric name -> value.
@@ -57,19 +59,20 @@ def evaluate(
         model=m.model,
         tokenizer=m.processor.tokenizer,
         preprocess=m.processor.steps,
+        generation=m.generation,
         mesh=mesh,
         **given,
     )
     began = time.perf_counter()
+    about = {"model": str(path), "step": step, **report.provenance(section)}
+    folder = None if predictions is None else Path(predictions)
     with jax.set_mesh(mesh):
-        metrics = evaluators.evaluate(built, m.params)
+        metrics = evaluators.evaluate(built, m.params, folder, about)
     if out is not None and jax.process_index() == 0:
         values = {
             "metrics": metrics,
             "model": str(path),
-            "config": section,
-            "versions": versions.of_packages(),
-            "device": report.device(),
+            **report.provenance(section),
             "seconds": round(time.perf_counter() - began, 2),
         }
         report.write_json(Path(out), values)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jvlm.errors import UserError, did_you_mean
@@ -144,6 +143,8 @@ def per_leaf(values: Any, leaf: Any) -> float | np.ndarray:
 
 def count(tree: Any) -> int:
     """Number of scalars in a tree of arrays or shapes."""
+    import jax  # Here: workers that read data need this file and no JAX.
+
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 

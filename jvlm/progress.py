@@ -5,7 +5,6 @@
 import sys
 from collections.abc import Iterable
 
-import jax
 import tqdm
 
 
@@ -26,6 +25,12 @@ def bar(
         total=total,
         leave=leave,
         delay=2,
-        disable=jax.process_index() > 0,
+        disable=_is_silent(),
         mininterval=0.1 if sys.stderr.isatty() else 20.0,  # A log file needs fewer lines.
     )
+
+
+def _is_silent() -> bool:
+    """Only the first process of a run has bars. Work that does not use JAX does not start it."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.process_index() > 0

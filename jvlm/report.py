@@ -84,6 +84,11 @@ def read(workdir: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def provenance(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What to tell with figures: the evaluators' config, versions and device."""
+    return {"config": section, "versions": versions.of_packages(), "device": device()}
+
+
 def device() -> str:
     """What the numbers were computed on, such as '8 x TPU v5 lite'."""
     return f"{jax.device_count()} x {jax.devices()[0].device_kind}"

@@ -189,7 +189,7 @@ def batch_shapes(
         lengths = {"text": length, "labels": target or length}
 
     def shape_and_dtype(key):
-        if key == "image_id":
+        if key in ("image_id", "member"):
             return (), jnp.int32
         if key.endswith("_mask"):
             return shape_and_dtype(key.removesuffix("_mask"))[0], jnp.bool_

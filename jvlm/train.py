@@ -16,8 +16,9 @@ import numpy as np
 from jvlm import config as config_lib
 from jvlm import distributed, paths, report, sharding, warm_start
 from jvlm.checkpoint import Checkpoints, content_hash
+from jvlm.data.mixture import Mixture
 from jvlm.data.pipeline import TrainBatches
-from jvlm.data.sources import build_source
+from jvlm.data.sources import Source, build_source
 from jvlm.data.transforms import compose, entry
 from jvlm.errors import Preempted, UserError
 from jvlm.evaluators import build_evaluators, evaluate
@@ -40,7 +41,7 @@ def train(
     Args:
       config: see README.md, "Configs".
       workdir: gets config.json, tokenizer/, checkpoints/, log.jsonl, tensorboard/, parameters.txt,
-        report.json, report.md and samples.png.
+        predictions/, report.json, report.md and samples.png.
       profile: (start, stop) of the steps, counted from 0, that leave a trace in workdir/profile,
         which TensorBoard and xprof read.
 
@@ -84,9 +85,11 @@ def _train(
 
     #### Data.
     data = config.data.to_dict()
-    source = build_source(data.pop("source"))
+    # What a source looks up in its files, it stores: hosts that share them need it once.
+    source = distributed.first_host_first(lambda: build_data(data, config.seed))
     tokenizer = make_tokenizer(config, workdir, source)
-    transform = compose(data.pop("transforms"), tokenizer=tokenizer)
+    chain = source.compose if isinstance(source, Mixture) else compose
+    transform = chain(data.pop("transforms", ()), tokenizer=tokenizer)
     reading = {key: data.pop(key) for key in ("workers", "max_bad_share") if key in data}
     rows = sharding.host_rows(mesh, config.data.batch_size)
     train_batches = config_lib.construct(
@@ -98,6 +101,11 @@ def _train(
         seed=config.seed,
         rows=rows,
     )
+    if len(train_batches) < config.steps:
+        raise UserError(
+            f"data.mixture is used up after {len(train_batches)} batches, steps is {config.steps}: "
+            "lower steps, or raise its members' epochs"
+        )
 
     #### Model, objective, optimizer, step.
     teacher = load_teacher(config, mesh)
@@ -141,6 +149,11 @@ def _train(
         preprocess=config.preprocess,
         mesh=mesh,
     )
+    about = {
+        "model": str(workdir),
+        "step": config.steps,
+        **report.provenance(config_lib.to_dict(config.eval.evaluators)),
+    }
     picture, texts = report.make_picture(config), report.make_texts(config)
     log_section = config.log.to_dict()
     log_every = log_section.pop("every_steps")
@@ -215,7 +228,8 @@ def _train(
             if is_save and not checkpoints.best_metric:  # An evaluation may outlast a notice.
                 save(done, state)
             if is_eval:
-                metrics = evaluate(evaluators, state.eval_params())
+                folder = workdir / "predictions" if is_last else None
+                metrics = evaluate(evaluators, state.eval_params(), folder, about)
                 log.evaluation(done, metrics)
             if is_save and checkpoints.best_metric:
                 save(done, state, metrics if is_eval else None)
@@ -230,7 +244,7 @@ def _train(
     seconds += time.perf_counter() - began
     with jax.set_mesh(mesh):
         if not metrics:  # Nothing was left to train.
-            metrics = evaluate(evaluators, state.eval_params())
+            metrics = evaluate(evaluators, state.eval_params(), workdir / "predictions", about)
         checkpoints.wait()
         pretrained = Pretrained(
             model,
@@ -277,6 +291,18 @@ def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
             part.rename(record)
     except OSError as error:
         raise UserError(f"workdir {workdir}: cannot be written: {error.strerror}") from None
+
+
+def build_data(section: dict[str, Any], seed: int) -> Source | Mixture:
+    """Takes `source` or `mixture` out of a config's `data` section and opens it."""
+    found = [key for key in ("source", "mixture") if section.get(key)]
+    source, mixture = section.pop("source", None), section.pop("mixture", None)
+    if len(found) != 1:
+        raise UserError(f"data: give source or mixture, not {' and '.join(found) or 'none'}")
+    if source:
+        return build_source(source)
+    given = {"seed": seed, "batch_size": section["batch_size"]}
+    return config_lib.construct(Mixture, mixture, where="data.mixture", **given)
 
 
 def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any) -> Any:

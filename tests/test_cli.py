@@ -136,14 +136,21 @@ def test_evaluate(call, trained, classes, tmp_path):
     assert written["config"]["zero_shot"]["templates"] == "mnist"
 
 
-def test_evaluate_on_tfds_with_captions(call, trained):
+def test_evaluate_on_tfds_with_captions(call, trained, tmp_path):
     arg = "data=tfds:digit_scenes/tiny,templates=,captions=captions,per_image=3"
     config = f"--config=clip/evaluate:{arg}"
-    status, out, _ = call("evaluate", "--model", trained, config, "--json")
+    folder = tmp_path / "said"
+    status, out, _ = call("evaluate", "--model", trained, config, "--json", "--predictions", folder)
     assert status == 0
-    assert set(json.loads(out)) == {
+    metrics = json.loads(out)
+    assert set(metrics) == {"retrieval/mean", "retrieval/rsum"} | {
         f"retrieval/{w}_r{k}" for w in ("i2t", "t2i") for k in (1, 5, 10)
     }
+    # What it wrote scores as it did.
+    status, out, _ = call("score", folder / "retrieval.jsonl", "--task", "retrieval", "--json")
+    assert status == 0 and json.loads(out) == metrics
+    settings = json.loads((folder / "retrieval.settings.json").read_text())
+    assert settings["model"] == str(trained) and settings["metrics"] == metrics
 
 
 def test_data(call, data_dir, tmp_path):

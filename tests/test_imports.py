@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "objectives": {"errors", "config", "losses", "paths", "precision", "sharding", "state"},
     "tokenizers": {"errors", "config"},
     "metrics": {"errors"},
-    "data": {"errors", "config", "paths"},
-    "evaluators": {"errors", "config", "data", "metrics", "progress", "sharding"},
+    "data": {"errors", "config", "paths", "progress"},
+    "evaluators": {"errors", "config", "data", "generation", "metrics", "progress", "sharding"},
     "checkpoint": {"errors", "paths", "state"},
     "versions": set(),
     "roll_call": {"errors"},
@@ -64,6 +64,7 @@ MAY_IMPORT = {
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "generation", "pretrained", "versions"},
+    "score": {"errors", "metrics"},
     "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published recipes in miniature: each kind trains, and stages start where others ended."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -152,3 +154,19 @@ def test_published_checkpoints_fit(spec, sources):
             used.add(rule)
             assert found[rules[rule][1]][path].shape == leaf.shape, path
     assert used == set(range(len(rules)))
+
+
+def test_poems(call, tmp_path):
+    """What `jvlm data import` makes of CCPC's lines is what the recipe learns."""
+    poem = dict(content="春眠不觉晓|处处闻啼鸟|夜来风雨声|花落知多少", keywords="春 花落 风雨")
+    poem |= dict(title="春晓", author="孟浩然", dynasty="Tang")
+    for split in ("train", "test"):
+        lines = [json.dumps(poem, ensure_ascii=False)] * 20
+        (tmp_path / f"ccpc_{split}_v1.0.json").write_text("\n".join(lines), encoding="utf-8")
+    status, _, _ = call("data", "import", "ccpc", tmp_path, tmp_path / "data/ccpc", "--workers", 1)
+    assert status == 0
+    config, report = run(f"lm/poems:test,data={tmp_path / 'data'}", tmp_path / "run")
+    assert np.isfinite(report["metrics"]["poems/perplexity"])
+    m = jvlm.load(tmp_path / "run")
+    ids, mask = m.processor.tokenizer(["春眠不觉晓|处处"])
+    assert mask.sum() >= 8 and m.processor.tokenizer.decode(ids[0][mask[0]]) == "春眠不觉晓|处处"

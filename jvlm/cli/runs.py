@@ -29,6 +29,9 @@ def add(verb) -> None:
     evaluate.add_argument("--step", default="best", help="best (default), latest or a step")
     evaluate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
     evaluate.add_argument("--out", metavar="FILE.json", help="also write a report")
+    evaluate.add_argument(
+        "--predictions", metavar="DIR", help="also write each sample's prediction, for jvlm score"
+    )
     options.add_json(evaluate)
 
     sweep = verb("sweep", command.run, "Try hyperparameters: train a config once per point.")
@@ -90,7 +93,14 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise UserError("--config.x=... needs --config")
     config = load(args.config, args.overrides) if args.config else None
     step = args.step if args.step in ("best", "latest") else _integer("--step", args.step)
-    metrics = evaluate(args.model, config, step=step, dtype=args.dtype, out=args.out)
+    metrics = evaluate(
+        args.model,
+        config,
+        step=step,
+        dtype=args.dtype,
+        out=args.out,
+        predictions=args.predictions,
+    )
     options.show(args, metrics, [f"{name:24} {value:.4f}" for name, value in metrics.items()])
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.config import load, to_dict
-from jvlm.data import images
+from jvlm.data.describe import survey
 from jvlm.data.images import BadRecord
-from jvlm.data.preview import contact_sheet
-from jvlm.data.sources.tfds import TFDSSource, find_builder
+from jvlm.data.named import open_named
+from jvlm.data.preview import cell_of, draw, font_for
 from jvlm.errors import UserError, did_you_mean
 
 EMBEDDED = ("digit_scenes/small", "digit_scenes/full", "digit_scenes/tiny")
@@ -43,34 +43,59 @@ def prepare(name: str, data_dir: str | None = None, overrides: Sequence[str] = (
         raise UserError(f"data set {name}: cannot be written: {error}") from None
 
 
-def info(name: str, data_dir: str | None = None) -> dict[str, Any]:
-    """Version, place, splits and features of a prepared data set."""
-    builder = find_builder(name, data_dir)
-    return {
-        "name": name,
-        "version": str(builder.version),
-        "path": str(builder.data_path),
-        "description": " ".join(builder.info.description.split()),
-        "splits": {key: split.num_examples for key, split in builder.info.splits.items()},
-        "features": {key: str(feature) for key, feature in builder.info.features.items()},
-    }
+def info(name: str, *, sample: int | None = 1000, **options: Any) -> dict[str, Any]:
+    """What is known of a data set, and what a look at examples tells.
+
+    Args:
+      name: see `open_named`.
+      sample: examples that are read, evenly spaced; None is all.
+      **options: of `open_named`.
+
+    Returns:
+      `Named.facts` with `sample`, what `survey` gives.
+    """
+    if sample is not None and sample < 1:
+        raise UserError(f"--sample {sample}: read at least 1 example")
+    named = open_named(name, **options)
+    return {"kind": named.kind, **named.facts, "sample": survey(named.parts, sample)}
 
 
-def preview(name: str, split: str, data_dir: str | None, count: int, out: str) -> None:
-    """Writes a contact sheet of a split's first images with their captions or labels."""
+def preview(
+    name: str, *, count: int, out: str, font: str | None = None, **options: Any
+) -> list[str]:
+    """Writes a contact sheet of a data set's first examples.
+
+    Args:
+      name: see `open_named`.
+      count: examples of each split or member.
+      out: image file.
+      font: font file; default one of this machine that has the letters.
+      **options: of `open_named`.
+
+    Returns:
+      lines that say what could not be shown.
+    """
     if count < 1:
-        raise UserError(f"--count {count}: show at least 1 image")
-    source = TFDSSource(name, split, data_dir)
-    examples = [source[index] for index in range(min(count, len(source)))]
+        raise UserError(f"--count {count}: show at least 1 example")
+    cells, notes = [], []
+    for part, source in open_named(name, **options).parts.items():
+        for index in range(min(count, len(source))):
+            try:
+                cells.append(cell_of(source[index], getattr(source, "class_names", None)))
+            except BadRecord as error:
+                notes.append(f"{part} {index}: {error}")
+    if not cells:
+        raise UserError(f"data set {name}: nothing to show: {notes[0]}")
+    texts = [text for cell in cells for text, _ in cell.lines]
+    texts += [text for cell in cells for picture in cell.pictures for _, text in picture.boxes]
+    chosen, missing = font_for(texts, font)
+    if missing:
+        notes.append(f"no font of this machine has {missing}: give one, --font FILE")
     try:
-        pictures = [images.decode(example["image"]) for example in examples]
-    except (KeyError, BadRecord) as error:
-        raise UserError(f"data set {name}: no images to show ({error})") from None
-    sheet = contact_sheet(pictures, [_describe(example) for example in examples])
-    try:
-        sheet.save(Path(out))
+        draw(cells, columns=4, side=280, font=chosen).save(Path(out))
     except (OSError, ValueError) as error:
         raise UserError(f"--out {out}: cannot be written: {error}") from None
+    return notes
 
 
 def _tfds_sources(section: Any) -> list[dict]:
@@ -82,11 +107,3 @@ def _tfds_sources(section: Any) -> list[dict]:
     if section.get("kind") == "tfds":
         return [section]
     return [source for entry in section.values() for source in _tfds_sources(entry)]
-
-
-def _describe(example: dict[str, Any]) -> str:
-    for key in ("captions", "caption", "text", "label"):
-        if key in example:
-            value = example[key]
-            return str(value[0] if isinstance(value, list) else value)
-    return ""

@@ -5,6 +5,7 @@
 import io
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
@@ -143,6 +144,16 @@ def center_crop(
         image = np.pad(image, (*borders, (0, 0)))
     top, left = half((image.shape[0] - height) / 2), half((image.shape[1] - width) / 2)
     return image[top : top + height, left : left + width]
+
+
+def pad_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:
+    """Adds borders of a colour that make a square; an odd pixel goes to the right or below."""
+    height, width = image.shape[:2]
+    size = max(height, width)
+    square = np.full((size, size, 3), color, np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square
 
 
 def mirror(image: np.ndarray) -> np.ndarray:

@@ -70,11 +70,11 @@ def language(
         behind = tokenizer.encode(said, start=asked is None, end=True)
         ids, target_len = before + behind, max_len
         labels = [IGNORED] * len(before) + behind
-    labels = _fit(labels, target_len, IGNORED)
+    labels = fit(labels, target_len, IGNORED)
     if not (labels != IGNORED).any():
         raise BadRecord(f"{max_len} tokens hold the prompt {asked!r} and nothing of {said!r}")
     mask = np.arange(max_len) < len(ids)
-    return {"text": _fit(ids, max_len, tokenizer.pad_id), "text_mask": mask, "labels": labels}
+    return {"text": fit(ids, max_len, tokenizer.pad_id), "text_mask": mask, "labels": labels}
 
 
 def split_text(example, rng, *, key: str, before: str, behind: str) -> dict[str, Any]:
@@ -89,7 +89,8 @@ def join(example, rng, *, key: str, separator: str, out: str) -> dict[str, str]:
     return {out: separator.join(example[key])}
 
 
-def _fit(ids: Sequence[int], length: int, fill: int) -> np.ndarray:
+def fit(ids: Sequence[int], length: int, fill: int) -> np.ndarray:
+    """int32[length]: ids, cut or filled up."""
     row = np.full(length, fill, np.int32)
     row[: len(ids)] = ids[:length]
     return row

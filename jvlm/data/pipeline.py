@@ -4,24 +4,24 @@
 
 The global batch t is a pure function of (seed, t): row r holds sample k = t * B + r, and a host
 makes its own rows only. So the checkpointed state is t, and a run resumes on any number of hosts
-and worker processes with the same samples in the same rows.
+and worker processes with the same samples in the same rows. Of a mixture, sample k is its member's.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jvlm.data.images import BadRecord
+from jvlm.data.mixture import Member, Mixture
 from jvlm.data.order import example_index, mix, sample_rng
+from jvlm.data.parallel import parallel_map
 from jvlm.data.sources import Source
 from jvlm.data.transforms import Transform
 from jvlm.errors import UserError
@@ -35,27 +35,32 @@ class TrainBatches:
     """The training batches of one host, by random access.
 
     Attributes:
-      source: raw examples.
+      source: raw examples, or a mixture of them.
       transform: example -> row.
       batch_size: rows of the global batch.
       seed: of order and augmentation.
       rows: which of them are this host's (`sharding.host_rows`); None is all.
     """
 
-    source: Source
+    source: Source | Mixture
     transform: Transform
     batch_size: int
     seed: int
     rows: Sequence[int] | None = None
 
     def __len__(self) -> int:
-        return (1 << 62) // self.batch_size
+        """Whole batches until a mixture is used up; else without end."""
+        samples = self.source.samples if isinstance(self.source, Mixture) else None
+        return (1 << 62 if samples is None else samples) // self.batch_size
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         """The host's rows of global batch `step`; `_bad` lists the records that were replaced."""
+        if step >= len(self):
+            raise IndexError(step)
         rows = range(self.batch_size) if self.rows is None else self.rows
         bad: list[str] = []
-        batch = collate([self._row(step * self.batch_size + row, bad) for row in rows])
+        picks = [self._pick(step * self.batch_size + row) for row in rows]
+        batch = collate([self._row(pick, bad) for pick in picks], [pick.name for pick in picks])
         return {**batch, _BAD: bad}
 
     def fingerprint(self) -> dict[str, Any]:
@@ -87,17 +92,33 @@ class TrainBatches:
             batches = batches.mp_prefetch(options, worker_init_fn=_end_with_parent)
         return BatchIterator(iter(batches), max_bad_share)
 
-    def _row(self, k: int, bad: list[str]) -> dict[str, Any]:
-        size = len(self.source)
-        index = example_index(self.seed, k, size)
+    def _pick(self, k: int) -> "_Pick":
+        if isinstance(self.source, Mixture):
+            member, occurrence = self.source.pick(k)
+            return _Pick(k, member.name, member, member.seed, occurrence)
+        return _Pick(k, "", self.source, self.seed, k)
+
+    def _row(self, pick: "_Pick", bad: list[str]) -> dict[str, Any]:
+        size = len(pick.source)
+        index = example_index(pick.seed, pick.occurrence, size)
         for attempt in range(_MAX_SUBSTITUTES):
             try:
-                return self.transform(self.source[index], sample_rng(self.seed, k))
+                return self.transform(pick.source[index], sample_rng(self.seed, pick.k))
             except BadRecord as error:
-                bad.append(f"record {index}: {error}")
+                bad.append(f"{pick.name} record {index}: {error}".strip())
                 # A substitute, not a hole: later samples keep their rows.
-                index = mix(self.seed, k, attempt + 1) % size
+                index = mix(pick.seed, pick.occurrence, attempt + 1) % size
         raise UserError(f"data: {_MAX_SUBSTITUTES} unusable records in a row, the last: {bad[-1]}")
+
+
+class _Pick(NamedTuple):
+    """Global sample k: it is sample `occurrence` of a source (the member `name`) in its order."""
+
+    k: int
+    name: str
+    source: Source | Member
+    seed: int
+    occurrence: int
 
 
 def _end_with_parent(index: int, count: int) -> None:
@@ -127,7 +148,10 @@ class BatchIterator:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            raise UserError("data: all members of data.mixture are used up") from None
         replaced = batch.pop(_BAD)
         self.samples += len(next(iter(batch.values())))
         self.bad += len(replaced)
@@ -157,6 +181,17 @@ def eval_batches(
     """
     rows = range(batch_size) if rows is None else rows
     starts = range(0, len(source), batch_size)
+    indices = (min(start + row, len(source) - 1) for start in starts for row in rows)
+    examples = eval_examples(source, transform, indices, ahead=2 * len(rows))
+    for start in starts:
+        batch = collate(list(itertools.islice(examples, len(rows))))
+        yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
+
+
+def eval_examples(
+    source: Source, transform: Transform, indices: Iterable[int], ahead: int
+) -> Iterator[dict[str, Any]]:
+    """Transformed examples, not yet a batch; see `eval_batches`."""
 
     def load(index: int) -> dict[str, Any]:
         try:
@@ -164,46 +199,32 @@ def eval_batches(
         except BadRecord as error:
             raise UserError(f"data: record {index} of {source.fingerprint}: {error}") from None
 
-    indices = (min(start + row, len(source) - 1) for start in starts for row in rows)
-    examples = parallel_map(load, indices, ahead=2 * len(rows))
-    for start in starts:
-        batch = collate(list(itertools.islice(examples, len(rows))))
-        yield {**batch, "_mask": np.array([start + row < len(source) for row in rows])}
+    return parallel_map(load, indices, ahead)
 
 
-def parallel_map(function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """Results in the items' order, computed by threads up to `ahead` items early.
-
-    Reading, decoding and resizing spend their time outside the interpreter's lock.
-    """
-    waiting: collections.deque = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # Of a reader that stops early, nothing more is computed.
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def collate(
+    rows: Sequence[Mapping[str, Any]], members: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """Stacks rows into arrays.
 
+    Args:
+      rows: key -> array or number.
+      members: whose rows they are, of a mixture.
+
     Raises:
-      UserError: rows whose keys or shapes differ; names the key.
+      UserError: rows whose keys or shapes differ; names the key and the members.
     """
     batch = {}
-    for key in rows[0]:
+    for key in dict.fromkeys(key for row in rows for key in row):
         try:
             batch[key] = np.stack([row[key] for row in rows])
         except (KeyError, ValueError):
-            shapes = sorted({str(np.shape(row.get(key))) for row in rows})
+            shapes = [str(np.shape(row[key])) if key in row else "none" for row in rows]
+            if any(members):
+                shapes = [f"{member} {shape}" for member, shape in zip(members, shapes)]
             raise UserError(
-                f"data: rows of a batch differ in {key!r} ({', '.join(shapes)}): resize or pad"
+                f"data: rows of a batch differ in {key!r} ({', '.join(sorted(set(shapes)))}): "
+                "resize, pad, or keep the same keys"
             ) from None
         if batch[key].dtype.kind in "OUS":
             raise UserError(f"data: {key!r} is text: tokenize it, or drop it with the step 'keep'")

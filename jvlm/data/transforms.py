@@ -10,13 +10,18 @@ host, worker or resume. Steps that ask for `tokenizer` get the run's.
 import functools
 import hashlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jvlm.config import check_call
-from jvlm.data import images
+from jvlm.data import images, texts
+from jvlm.data.augment import random_augment
+from jvlm.data.auto_augment import auto_augment
+from jvlm.data.conversations import conversation
+from jvlm.data.instructions import instruct
 from jvlm.data.language import join, language, split_text
 from jvlm.errors import UserError, did_you_mean
 
@@ -30,6 +35,25 @@ Transform = Callable[[Example, np.random.Generator], Example]
 def decode_image(example, rng, *, key: str = "image") -> Example:
     """Encoded bytes -> uint8[H, W, 3]."""
     return {key: images.decode(example[key])}
+
+
+def read_image(example, rng, *, root: str, key: str = "file", out: str = "image") -> Example:
+    """The file at a path below `root` -> uint8[H, W, 3]: of data that was imported by --link.
+
+    Raises:
+      BadRecord: missing or damaged; it is replaced, and counted.
+    """
+    try:
+        with open(os.path.join(root, example[key]), "rb") as file:
+            return {out: images.decode(file.read())}
+    except OSError as error:
+        raise images.BadRecord(f"{error.filename}: {error.strerror}") from None
+
+
+def image_size(example, rng, *, key: str = "image", out: str = "size") -> Example:
+    """[width, height] of the pixels as they are: what boxes of the original image refer to."""
+    height, width = example[key].shape[:2]
+    return {out: [width, height]}
 
 
 def random_crop(example, rng, *, size: int, key: str = "image") -> Example:
@@ -75,9 +99,64 @@ def random_affine(
     }
 
 
-def random_flip(example, rng, *, key: str = "image") -> Example:
-    """Mirrors every other image left to right. Not where captions say 'left'."""
-    return {key: images.mirror(example[key]) if rng.random() < 0.5 else example[key]}
+def random_flip(example, rng, *, key: str = "image", sides_in: str | Sequence[str] = ()) -> Example:
+    """Mirrors every other image left to right.
+
+    Args:
+      sides_in: texts, or lists of texts, where 'left' and 'right' then change places; ALBEF and
+        BLIP leave captions as they are. Boxes are not mirrored.
+    """
+    if rng.random() < 0.5:
+        return {}
+    keys = [sides_in] if isinstance(sides_in, str) else sides_in
+    swapped = {name: texts.each(texts.mirror_sides, example[name]) for name in keys}
+    return {key: images.mirror(example[key]), **swapped}
+
+
+def pad_square(example, rng, *, color=(122, 116, 104), key: str = "image") -> Example:
+    """Borders of one colour make a square around the image (LLaVA's expand2square).
+
+    The default is CLIP's mean, `int(255 * mean)`.
+    """
+    return {key: images.pad_square(example[key], color)}
+
+
+def each_image(
+    example,
+    rng,
+    *,
+    steps: Transform,
+    count: int,
+    size: int,
+    key: str = "images",
+    out: str = "image",
+) -> Example:
+    """Runs image steps on each of several images: two of NLVR2, frames, a conversation's, or none.
+
+    Args:
+      steps: in a config a list as `data.transforms`, of steps that make the entry `image`.
+      count: I; rows with fewer get black ones, which are not valid.
+      size: side of the squares that `steps` make, in pixels.
+
+    Returns:
+      image uint8[I, size, size, 3], image_valid bool[I].
+
+    Raises:
+      BadRecord: more than `count` images.
+      UserError: `steps` make another size.
+    """
+    encoded = example[key]
+    if len(encoded) > count:
+        raise images.BadRecord(f"{example.get('id', '')}: {len(encoded)} images, {count} fit in")
+    stack = np.zeros((count, size, size, 3), np.uint8)
+    for place, image in enumerate(encoded):
+        made = steps({"image": image}, rng)["image"]
+        if made.shape != stack.shape[1:]:
+            raise UserError(
+                f"data: each_image: steps make {made.shape[1]} x {made.shape[0]} px: set size"
+            )
+        stack[place] = made
+    return {out: stack, f"{out}_valid": np.arange(count) < len(encoded)}
 
 
 def resize_center_crop(example, rng, *, size: int, key: str = "image") -> Example:
@@ -177,24 +256,36 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 
 
 TRANSFORMS: dict[str, Callable] = {
+    "auto_augment": auto_augment,
     "center_crop": center_crop,
     "choose": choose,
+    "conversation": conversation,
     "decode_image": decode_image,
+    "each_image": each_image,
     "first": first,
     "identity": identity,
+    "image_size": image_size,
+    "instruct": instruct,
     "join": join,
     "keep": keep,
     "language": language,
+    "pad_square": pad_square,
+    "pre_caption": texts.pre_caption,
+    "pre_question": texts.pre_question,
     "random_affine": random_affine,
+    "random_augment": random_augment,
     "random_crop": random_crop,
     "random_flip": random_flip,
     "random_resized_crop": random_resized_crop,
+    "random_swap_pair": texts.random_swap_pair,
+    "read_image": read_image,
     "resize": resize,
     "resize_center_crop": resize_center_crop,
     "resize_cover": resize_cover,
     "resize_shortest": resize_shortest,
     "resize_square": resize_square,
     "split_text": split_text,
+    "straight_quotes": texts.straight_quotes,
     "take": take,
     "tokenize": tokenize,
 }
@@ -224,7 +315,13 @@ def compose(
     if preprocess is None and any(is_own(*step) for step in steps):
         raise UserError(f"{where}.preprocess: {NO_PREPROCESS}")
     steps = [s for step in steps for s in (preprocess if is_own(*step) else [step])]
-    chain = [(name, _bind(name, options, tokenizer, f"{where}.{name}")) for name, options in steps]
+    chain = []
+    for name, options in steps:
+        at = f"{where}.{name}"
+        if "steps" in options:
+            inner = compose(options["steps"], tokenizer=tokenizer, preprocess=preprocess, where=at)
+            options = {**options, "steps": inner}
+        chain.append((name, _bind(name, options, tokenizer, at)))
 
     def apply(example: Example, rng: np.random.Generator) -> Example:
         for name, step in chain:

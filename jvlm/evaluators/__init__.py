@@ -3,7 +3,8 @@
 """Metrics of a model on a data set; each evaluator is built once and run on any parameters."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jvlm import progress, sharding
@@ -12,16 +13,20 @@ from jvlm.data import pipeline
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError, did_you_mean
+from jvlm.evaluators.language import Generate, Rank
 from jvlm.evaluators.linear_probe import LinearProbe
 from jvlm.evaluators.loss import Loss
 from jvlm.evaluators.perplexity import Perplexity
+from jvlm.evaluators.predictions import Predictor, write
 from jvlm.evaluators.retrieval import Retrieval
 from jvlm.evaluators.zero_shot import ZeroShot
 
 EVALUATORS = {
+    "generate": Generate,
     "linear_probe": LinearProbe,
     "loss": Loss,
     "perplexity": Perplexity,
+    "rank": Rank,
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }
@@ -33,8 +38,8 @@ def build_evaluators(section: Mapping, **given: Any) -> dict[str, Any]:
     Args:
       section: the config section. `data` has `source`, `transforms` and `batch_size`; so have
         `train` and `validation` of the kinds that take them.
-      **given: `model`, `objective`, `tokenizer`, `mesh`, and `preprocess`, the model's own image
-        transforms, which the step `("preprocess", {})` stands for.
+      **given: `model`, `objective`, `tokenizer`, `mesh`, `preprocess`, the model's own image
+        transforms, which the step `("preprocess", {})` stands for, and `generation`, its defaults.
 
     Returns:
       name -> evaluator; `run(params)` gives metric name -> float.
@@ -75,12 +80,14 @@ class Batches:
     Attributes:
       batch_size: rows of a global batch.
       class_names: the data set's own, in the order of its labels, or None.
+      fingerprint: what says which data set it is.
     """
 
     def __init__(self, source, transforms, batch_size, mesh, tokenizer=None, preprocess=()):
         self.batch_size = batch_size
         self._source = build_source(source, where="eval data source")
         self.class_names = getattr(self._source, "class_names", None)
+        self.fingerprint = self._source.fingerprint
         self._transform = compose(
             transforms, tokenizer=tokenizer, preprocess=preprocess, where="eval data transforms"
         )
@@ -91,16 +98,47 @@ class Batches:
         total = -(-len(self) // self.batch_size)
         return iter(progress.bar(batches, unit="batch", total=total))
 
+    def examples(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Transformed examples as they are, texts among them: the same on every host."""
+        found = pipeline.eval_examples(self._source, self._transform, indices, len(indices))
+        return list(found)
+
     def __len__(self) -> int:
         """Examples, not batches."""
         return len(self._source)
 
 
-def evaluate(evaluators: Mapping[str, Any], params: Any) -> dict[str, float]:
-    """Runs all evaluators on one set of parameters; metric name -> value."""
+def evaluate(
+    evaluators: Mapping[str, Any],
+    params: Any,
+    folder: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Runs all evaluators on one set of parameters.
+
+    Args:
+      evaluators: from `build_evaluators`.
+      params: nested dict.
+      folder: gets the predictions of those that make any, `<name>.jsonl`, and what gave them,
+        `<name>.settings.json`.
+      about: what the settings tell besides: the model, versions, `config`, of which each gets its
+        own part.
+
+    Returns:
+      metric name -> value.
+    """
     metrics: dict[str, float] = {}
+    about = about or {}
     for name, evaluator in evaluators.items():
-        for metric, value in evaluator.run(params).items():
+        if isinstance(evaluator, Predictor):
+            found = evaluator.predict(params)
+            values = evaluator.score(found)
+            if folder is not None:
+                own = {"metrics": values, "config": about.get("config", {}).get(name)}
+                write(folder, name, evaluator, found.rows, {**about, **own})
+        else:
+            values = evaluator.run(params)
+        for metric, value in values.items():
             if metric in metrics:
                 raise UserError(f"eval.evaluators.{name}: another one gives {metric} too")
             metrics[metric] = value

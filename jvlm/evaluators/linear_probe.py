@@ -9,14 +9,14 @@ import numpy as np
 
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import jit_on_mesh, run_rows
-from jvlm.metrics.classification import accuracy
+from jvlm.evaluators.predictions import Predictions, Predictor
 
 FEATURES = ("embedding", "pooled")
 _STEPS_PER_DECADE, _DECADES = 8, 6
 
 
-class LinearProbe:
-    """Accuracy of scikit-learn's L-BFGS logistic regression.
+class LinearProbe(Predictor):
+    """Accuracy of scikit-learn's L-BFGS logistic regression: linear_probe/top1, mean_per_class, C.
 
     Rows of `data`, `train` and `validation` need `image` and `label` (int; -1 rows do not count).
 
@@ -30,6 +30,8 @@ class LinearProbe:
         'sweep' determines it as the paper does.
       max_iter: the README's and the paper's 1,000.
     """
+
+    task, name = "classification", "linear_probe"
 
     def __init__(
         self,
@@ -55,8 +57,8 @@ class LinearProbe:
 
         self._encode = jit_on_mesh(encode, mesh)
 
-    def run(self, params) -> dict[str, float]:
-        """{'linear_probe/top1': ..., 'linear_probe/mean_per_class': ..., 'linear_probe/C': ...}."""
+    def predict(self, params) -> Predictions:
+        """Of each labelled test image the class."""
         train, test = self._examples(params, self._train), self._examples(params, self._test)
         C, known = self._C, train
         if self._validation is not None:
@@ -67,8 +69,15 @@ class LinearProbe:
                 train, held_out = _hold_out(*train)
             C = sweep(lambda C: self._fit(*train, C).score(*held_out))
         predicted = self._fit(*known, C).predict(test[0])
-        values = {**accuracy(predicted[:, None], test[1]), "C": float(C)}
-        return {f"linear_probe/{name}": value for name, value in values.items()}
+        rows = [
+            {"id": place, "prediction": [int(guess)], "label": int(label)}
+            for place, (guess, label) in enumerate(zip(predicted, test[1]))
+        ]
+        return Predictions(rows, {"C": float(C)})
+
+    def settings(self):
+        sets = {"data": self._test, "train": self._train, "validation": self._validation}
+        return {key: getattr(batches, "fingerprint", None) for key, batches in sets.items()}
 
     def _examples(self, params, batches) -> tuple[np.ndarray, np.ndarray]:
         """(features float32[N, D], labels int[N]) of a data set."""

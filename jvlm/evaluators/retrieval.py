@@ -2,24 +2,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image-text retrieval, both ways."""
 
+from collections.abc import Iterator
+
+import jax
 import numpy as np
 
+from jvlm import sharding
+from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import jit_on_mesh, run_rows
-from jvlm.metrics.retrieval import first_hits, recall_of_ranks
+from jvlm.evaluators.predictions import Predictions, Predictor
+from jvlm.metrics.retrieval import RERANK_RULES, reranked, top_ranked
 
 _BLOCK = 1024
+_KEPT = 10  # What recall looks at.
 
 
-class Retrieval:
-    """Recall at 1, 5 and 10.
+class Retrieval(Predictor):
+    """Recall at 1, 5 and 10 of images for texts and of texts for images.
 
     Rows need `image` and `text` int32[T] or several int32[C, T] (with `text_mask`). With `image_id`
     any item of equal id is a hit, so that scenes that mean the same count as the same; without, an
     image's hits are its own texts.
+
+    Metrics: retrieval/i2t_r1, t2i_r10 ..., their mean, and rsum, their sum in percent; after a
+    second look the same with the ending _rerank.
+
+    Args:
+      rerank: how many of the best candidates are looked at a second time, by a model that has
+        `image_states(image) -> float[B, P, D]` and `match(states, text, text_mask) -> float32[B]`,
+        the logit that image and text belong together; 0 is none.
+      rule: what becomes of the logit, see `metrics.retrieval.reranked`.
     """
 
-    def __init__(self, model, batches, mesh):
-        self._batches, self._mesh = batches, mesh
+    task, name = "retrieval", "retrieval"
+
+    def __init__(self, model, batches, mesh, rerank: int = 0, rule: str = "replace"):
+        if rule not in RERANK_RULES:
+            raise UserError(f"retrieval: rule {rule!r}.{did_you_mean(rule, RERANK_RULES)}")
+        if rerank and not hasattr(model, "match"):
+            raise UserError("retrieval: rerank needs a model that matches images with texts")
+        self._batches, self._mesh, self._rerank, self._rule = batches, mesh, rerank, rule
 
         def encode(params, batch):
             length = batch["text"].shape[-1]
@@ -29,13 +51,20 @@ class Retrieval:
             embeds = model.apply(variables, text, mask, method="encode_text")
             return image, embeds.reshape(image.shape[0], -1, embeds.shape[-1])
 
-        self._encode = jit_on_mesh(encode, mesh)
+        def match(params, states, pairs):
+            """Of pairs of a batch's image and any text: float32[N]."""
+            args = (states[pairs["image"]], pairs["text"], pairs["text_mask"])
+            return model.apply({"params": params}, *args, method="match")
 
-    def run(self, params) -> dict[str, float]:
-        """{'retrieval/i2t_r1': ..., 'retrieval/t2i_r10': ...}."""
-        results = list(
-            run_rows(self._encode, params, self._batches, self._mesh, keep=("image_id",))
-        )
+        states = lambda params, image: model.apply({"params": params}, image, method="image_states")
+        self._encode = jit_on_mesh(encode, mesh)
+        self._states = jax.jit(states)
+        self._match = jax.jit(match, out_shardings=sharding.replicated(mesh))
+
+    def predict(self, params) -> Predictions:
+        """Of each image and of each text the ids of the best on the other side."""
+        keep = ("image_id", "text", "text_mask") if self._rerank else ("image_id",)
+        results = list(run_rows(self._encode, params, self._batches, self._mesh, keep=keep))
         image = np.concatenate([out[0] for out, _ in results])
         text = np.concatenate([out[1] for out, _ in results])
         if "image_id" in results[0][1]:
@@ -44,18 +73,99 @@ class Retrieval:
             image_id = np.arange(len(image))
         text_id = np.repeat(image_id, text.shape[1])
         text = text.reshape(-1, text.shape[-1])
-        metrics = {}
-        for name, query, query_id, key, key_id in (
-            ("i2t", image, image_id, text, text_id),
-            ("t2i", text, text_id, image, image_id),
-        ):
-            recalls = recall_of_ranks(_ranks(query, query_id, key, key_id), (1, 5, 10))
-            metrics.update({f"retrieval/{name}_r{k}": value for k, value in recalls.items()})
-        return metrics
+        sides = {"i2t": (image, image_id, text, text_id), "t2i": (text, text_id, image, image_id)}
+        rows = []
+        for direction, (query, query_id, key, key_id) in sides.items():
+            best, scores = _best(query, key, _KEPT)
+            rows += _rows(direction, query_id, key_id, best, scores)
+        if self._rerank:
+            tokens = [
+                np.concatenate(
+                    [batch[name].reshape(-1, batch[name].shape[-1]) for _, batch in results]
+                )
+                for name in ("text", "text_mask")
+            ]
+            rows += self._second_look(params, sides, tokens)
+        return Predictions(rows)
+
+    def settings(self):
+        return {
+            "data": getattr(self._batches, "fingerprint", None),
+            "rerank": self._rerank,
+            "rule": self._rule if self._rerank else None,
+        }
+
+    def _second_look(self, params, sides, tokens) -> list[dict]:
+        """Rows of both directions, by matching logits of the best pairs."""
+        best = {name: _best(side[0], side[2], self._rerank) for name, side in sides.items()}
+        wanted: list[set[int]] = [set(found.tolist()) for found in best["i2t"][0]]
+        for text, images in enumerate(best["t2i"][0].tolist()):
+            for image in images:
+                wanted[image].add(text)
+        logits = {}
+        for pairs, found in self._matches(params, wanted, tokens):
+            logits.update(zip(pairs, found))
+        rows = []
+        for direction, (query, query_id, _, key_id) in sides.items():
+            ranked, scores = best[direction]
+            pair = (lambda q, k: (q, k)) if direction == "i2t" else (lambda q, k: (k, q))
+            matches = np.array(
+                [[logits[pair(q, int(k))] for k in keys] for q, keys in enumerate(ranked)],
+                np.float32,
+            )
+            places = np.tile(np.arange(ranked.shape[1]), (len(query), 1))
+            again = reranked(scores, places, matches, self._rule)
+            order = top_ranked(again, _KEPT)
+            keys = np.take_along_axis(ranked, order, axis=1)
+            final = np.take_along_axis(again, order, axis=1)
+            rows += _rows(direction, query_id, key_id, keys, final, stage="rerank")
+        return rows
+
+    def _matches(self, params, wanted, tokens) -> Iterator:
+        """(pairs of image and text, their logits), an image encoded once for all its texts."""
+        size, first = self._batches.batch_size, 0
+        for batch in self._batches:
+            pixels = sharding.put_batch({"image": batch["image"]}, self._mesh, size)["image"]
+            states = self._states(params, pixels)
+            pairs = [
+                (first + row, text)
+                for row, texts in enumerate(wanted[first : first + size])
+                for text in sorted(texts)
+            ]
+            for start in range(0, len(pairs), size):
+                part = pairs[start : start + size]
+                filled = np.array([*part, *part[-1:] * (size - len(part))])
+                arrays = {
+                    "image": (filled[:, 0] - first).astype(np.int32),
+                    "text": tokens[0][filled[:, 1]],
+                    "text_mask": tokens[1][filled[:, 1]],
+                }
+                placed = sharding.put_whole_batch(arrays, self._mesh)
+                found = jax.device_get(self._match(params, states, placed))
+                yield part, found[: len(part)]
+            first += size
 
 
-def _ranks(query, query_id, key, key_id) -> np.ndarray:
-    """`first_hits`, by blocks of queries: the whole similarity matrix need not fit."""
-    starts = range(0, len(query), _BLOCK)
-    blocks = [slice(start, start + _BLOCK) for start in starts]
-    return np.concatenate([first_hits(query[b] @ key.T, query_id[b], key_id) for b in blocks])
+def _best(query, key, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(places, scores) of each query's k best keys, by blocks: the whole matrix need not fit."""
+    places, scores = [], []
+    for start in range(0, len(query), _BLOCK):
+        block = query[start : start + _BLOCK] @ key.T
+        places.append(top_ranked(block, k))
+        scores.append(np.take_along_axis(block, places[-1], axis=1))
+    return np.concatenate(places), np.concatenate(scores)
+
+
+def _rows(direction, query_id, key_id, best, scores, **more) -> list[dict]:
+    return [
+        {
+            "id": f"{direction}{place}",
+            "direction": direction,
+            **more,
+            "prediction": key_id[best[place]].tolist(),
+            "answers": [int(query_id[place])],
+            "places": best[place].tolist(),
+            "scores": scores[place].tolist(),
+        }
+        for place in range(len(query_id))
+    ]

@@ -10,14 +10,14 @@ import numpy as np
 
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import embed_ids, jit_on_mesh, run_rows
+from jvlm.evaluators.predictions import Predictions, Predictor
 from jvlm.evaluators.templates import expand_templates, resolve_classes
-from jvlm.metrics.classification import accuracy
 
 ENSEMBLES = ("embeddings", "probabilities")
 
 
-class ZeroShot:
-    """Accuracy of picking the class whose prompts fit best.
+class ZeroShot(Predictor):
+    """Accuracy of picking the class whose prompts fit best: zero_shot/top1, top5, mean_per_class.
 
     Rows need `image` and `label` (int, the class; -1 rows do not count).
 
@@ -26,6 +26,8 @@ class ZeroShot:
       templates, fill: see `templates.expand_templates`.
       ensemble: see `class_logits`.
     """
+
+    task, name = "classification", "zero_shot"
 
     def __init__(
         self,
@@ -55,8 +57,8 @@ class ZeroShot:
 
         self._predict = jit_on_mesh(predict, mesh)
 
-    def run(self, params) -> dict[str, float]:
-        """{'zero_shot/top1': ..., 'zero_shot/top5': ..., 'zero_shot/mean_per_class': ...}."""
+    def predict(self, params) -> Predictions:
+        """Of each labelled image the five likeliest classes."""
         prompts = prompt_embeddings(
             lambda ids: embed_ids(self._text, params, ids, self._mesh),
             self._ids,
@@ -71,8 +73,26 @@ class ZeroShot:
             raise UserError(
                 f"zero_shot: labels up to {labels.max()}, but {len(self._classes)} class names"
             )
-        values = accuracy(predicted[labels >= 0], labels[labels >= 0])
-        return {f"zero_shot/{name}": value for name, value in values.items()}
+        return Predictions(
+            [
+                {
+                    "id": place,
+                    "prediction": predicted[place].tolist(),
+                    "label": int(labels[place]),
+                    "predicted_class": self._classes[predicted[place, 0]],
+                    "class": self._classes[labels[place]],
+                }
+                for place in np.flatnonzero(labels >= 0).tolist()
+            ]
+        )
+
+    def settings(self):
+        return {
+            "data": getattr(self._batches, "fingerprint", None),
+            "classes": self._classes,
+            "templates": self._templates,
+            "ensemble": self._ensemble,
+        }
 
     @functools.cached_property
     def _ids(self):

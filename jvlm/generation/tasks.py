@@ -3,6 +3,7 @@
 """What a loaded model does with text: continues it, streams it, ranks answers."""
 
 import functools
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,13 +48,24 @@ class TextTasks:
           UserError: an unknown option, an empty prompt, or one that leaves no room for the answer.
         """
         batch = self._prompt_batch(images, prompts)
+        return self.generate_batch(batch, allowed_texts=allowed_texts, **options)
+
+    def generate_batch(
+        self,
+        batch: Mapping[str, Any],
+        *,
+        allowed_texts: Sequence[str] = (),
+        first: int = 0,
+        **options: Any,
+    ) -> list[str]:
+        """The same from a batch of any size; `first` is the number of its first prompt."""
         options = self._constrained(options, allowed_texts)
         self._generator.check(batch, options)  # All prompts, before the first is answered.
         ends = self._generator.special_ids(options)[0]
-        decode, texts = self.processor.tokenizer.decode, []
+        decode, texts = self._need_tokenizer().decode, []
         for rows in _pieces(len(batch["text"])):
             piece = {key: value[rows] for key, value in batch.items()}
-            ids = self.generate_ids(piece, rows, **options)
+            ids = self.generate_ids(piece, rows + first, **options)
             texts += [decode(_before(row, ends)) for row in ids]
         each = len(ids) // len(rows)
         return texts[: each * len(batch["text"])]
@@ -107,7 +119,15 @@ class TextTasks:
         Returns:
           float32[B, C], higher is likelier.
         """
-        batch = self._prompt_batch(images, prompts)
+        return self.rank_batch(self._prompt_batch(images, prompts), candidates, **options)
+
+    def rank_batch(
+        self,
+        batch: Mapping[str, Any],
+        candidates: Sequence[str] | Sequence[Sequence[str]],
+        **options: Any,
+    ) -> np.ndarray:
+        """The same from a batch of any size."""
         if isinstance(candidates, str) or not len(candidates):
             raise UserError("rank: give a list of candidates, at least one")
         if isinstance(candidates[0], str):
@@ -135,6 +155,14 @@ class TextTasks:
             params = self._decoding_params()
             scores.append(self._generator.rank(params, piece, *given, rows=rows, **options))
         return np.concatenate(scores)[:count]
+
+    def prompt_ids(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the model reads of prompts: text int32[B, T], text_mask bool[B, T].
+
+        Raises:
+          UserError: an empty prompt, or something else than text.
+        """
+        return self._prompt_batch(None, prompts)
 
     def _stacked_params(self) -> dict:
         """The weights as they are stored."""
@@ -187,6 +215,15 @@ class TextTasks:
         if self.processor.tokenizer is None:
             raise UserError(NO_TOKENIZER)
         return self.processor.tokenizer
+
+
+class Speaker(TextTasks):
+    """The same of a model whose weights change, in training."""
+
+    def __init__(self, model: Any, tokenizer: Any, mesh: Any, generation: Mapping | None = None):
+        self.model, self.mesh, self.generation = model, mesh, generation or {}
+        self.processor, self.name = types.SimpleNamespace(tokenizer=tokenizer), "the model"
+        self.params: dict = {}
 
 
 def _pieces(count: int) -> Iterator[np.ndarray]:

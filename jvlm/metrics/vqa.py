@@ -50,7 +50,17 @@ def normalize_answer(answer: str) -> str:
     return " ".join(_WHOLE.get(word, word) for word in words if word not in ("a", "an", "the"))
 
 
-def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+def textvqa_answer(answer: str) -> str:
+    """TextVQA's normalisation (EvalAI's, m4c_evaluator.py of LLaVA): without ',' and '?' first."""
+    text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return normalize_answer(_strip(text))
+
+
+def vqa_accuracy(
+    predictions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    normalize: Callable[[str], str] | None = None,
+) -> np.ndarray:
     """VQA accuracy: for each choice of all answers but one, min(matches / 3, 1); their mean.
 
     As in the official script nothing is normalised where all people gave the same answer.
@@ -58,6 +68,7 @@ def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -
     Args:
       predictions: one answer per question.
       answers: what people answered (ten in VQAv2).
+      normalize: applied to all answers in place of that (`textvqa_answer`).
 
     Returns:
       float64[questions] in [0, 1].
@@ -68,9 +79,9 @@ def vqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -
     _check(predictions, answers)
     scores = []
     for prediction, given in zip(predictions, answers):
-        prediction, *given = (_strip(text) for text in (prediction, *given))
-        if len(set(given)) > 1:
-            prediction, *given = (normalize_answer(text) for text in (prediction, *given))
+        prediction, *given = map(normalize or _strip, (prediction, *given))
+        if normalize is None and len(set(given)) > 1:
+            prediction, *given = map(normalize_answer, (prediction, *given))
         hits = [text == prediction for text in given]
         scores.append(np.mean([min(1.0, (sum(hits) - hit) / 3) for hit in hits]))
     return np.array(scores)
@@ -86,6 +97,21 @@ def exact_match(
     return np.array(
         [
             float(normalize(prediction) in {normalize(text) for text in given})
+            for prediction, given in zip(predictions, answers)
+        ]
+    )
+
+
+def agreement_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """iVQA accuracy (Yang et al. 2021): min(matches / 2, 1), of five people's answers.
+
+    Both sides are taken as they are, case and spaces around them aside. float64[questions].
+    """
+    _check(predictions, answers)
+    fold = lambda text: text.strip().lower()
+    return np.array(
+        [
+            min(sum(fold(text) == fold(prediction) for text in given) / 2, 1.0)
             for prediction, given in zip(predictions, answers)
         ]
     )
@@ -112,32 +138,6 @@ def anls(
         score = 1 - min(distances)
         scores.append(score if score >= threshold else 0.0)
     return np.array(scores)
-
-
-def chosen_option(answer: str, options: Sequence[str]) -> int:
-    """Which option of a multiple-choice question an answer names.
-
-    'B', '(B)', 'b.', 'B. a dog', 'The answer is B.' and the text of an option are understood.
-
-    Returns:
-      The place of the option, -1 where none is named (which counts as wrong).
-    """
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)]
-    text = answer.strip()
-    texts = [option.strip().lower().rstrip(".") for option in options]
-    if text.lower().rstrip(".") in texts:
-        return texts.index(text.lower().rstrip("."))
-    if letters:
-        patterns = (
-            rf"\(?([{letters}{letters.lower()}])[).:]?",
-            rf"\(?([{letters}])[).:]\s.*",
-            rf".*\b[Aa]nswer(?: is|:)\s*\(?([{letters}])\b.*",
-        )
-        for pattern in patterns:
-            match = re.fullmatch(pattern, text, re.DOTALL)
-            if match:
-                return letters.index(match[1].upper())
-    return -1
 
 
 def edit_distance(first: str, second: str) -> int:

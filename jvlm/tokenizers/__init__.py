@@ -84,6 +84,22 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def encode_with_offsets(
+        self, text: str, *, start: bool = True, end: bool | None = None
+    ) -> tuple[list[int], np.ndarray]:
+        """`encode`, and which characters each id stands for.
+
+        Returns:
+          ids as `encode` gives them; int32[T, 2], first character and the one behind the last. Ids
+          of parts of one character all have that character; what stands for none, such as start,
+          end and a space that the vocabulary adds, has an empty span at its place.
+
+        Raises:
+          UserError: the tokenizer cleans texts, or its kind has no offsets (CLIP's BPE, Google's
+            WordPiece).
+        """
+        ...
+
     def settled(self, ids: Sequence[int]) -> int:
         """How many of the first ids `decode` gives the same text for, whatever follows them.
 

@@ -18,9 +18,9 @@ OPTIONS = "options.json"  # In a run's folder, beside the tokenizer's own files.
 class Base:
     """A tokenizer made from the bytes of its vocabulary files and a few plain options.
 
-    A kind says how one text becomes ids (`pieces`) and back, what stands around them (`_start`,
-    `_end`), and how transformers' files are written (`export`); everything else follows from
-    `files` and `options`.
+    A kind says how one text becomes ids (`pieces`, `spans`) and back, what stands around them
+    (`_start`, `_end`), and how transformers' files are written (`export`); everything else follows
+    from `files` and `options`.
 
     Attributes: see `tokenizers.Tokenizer`.
     """
@@ -43,6 +43,10 @@ class Base:
         """One text's ids without start and end."""
         raise NotImplementedError
 
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """`pieces`, and the characters that each stands for: (first, behind the last)."""
+        raise UserError(f"tokenizer: {self.kind} cannot say which characters its ids stand for")
+
     def encode(
         self,
         text: str,
@@ -51,9 +55,26 @@ class Base:
         end: bool | None = None,
         max_len: int | None = None,
     ) -> list[int]:
-        tail = self._end if end is None else [self.eos_id] if end else []
-        ids = [*(self._start if start else ()), *self.pieces(text)]
+        head, tail = self._around_text(start, end)
+        ids = [*head, *self.pieces(text)]
         return [*(ids if max_len is None else ids[: max_len - len(tail)]), *tail]
+
+    def encode_with_offsets(
+        self, text: str, *, start: bool = True, end: bool | None = None
+    ) -> tuple[list[int], np.ndarray]:
+        clean = self._options.get("clean", "none")
+        if clean != "none":
+            raise UserError(
+                f"tokenizer: clean={clean!r} changes a text, so its ids have no offsets"
+            )
+        head, tail = self._around_text(start, end)
+        ids, spans = self.spans(text)
+        spans = [*[(0, 0)] * len(head), *spans, *[(len(text), len(text))] * len(tail)]
+        return [*head, *ids, *tail], np.array(spans, np.int32).reshape(-1, 2)
+
+    def _around_text(self, start: bool, end: bool | None) -> tuple[Sequence[int], Sequence[int]]:
+        tail = self._end if end is None else [self.eos_id] if end else []
+        return self._start if start else (), tail
 
     def __call__(
         self, texts: Iterable[str], *, end: bool | None = None, truncate: bool = True

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A published folder's tokenizer, with the ids that transformers' AutoTokenizer gives."""
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -133,6 +134,17 @@ class HubTokenizer(Base):
 
     def pieces(self, text: str) -> list[int]:
         return self._backend.encode(self._clean(text), add_special_tokens=False).ids
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._untrimmed.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    @functools.cached_property
+    def _untrimmed(self) -> Tokenizer:
+        """Without what follows tokenization, which may take spaces off the offsets."""
+        backend = Tokenizer.from_str(self._backend.to_str())
+        backend.post_processor = processors.Sequence([])
+        return backend
 
     def encode(self, text: str, **options) -> list[int]:
         ids = super().encode(text, **options)

@@ -5,10 +5,12 @@
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
+from sentencepiece import sentencepiece_model_pb2, sentencepiece_pb2
 
 from jvlm.errors import UserError
 from jvlm.tokenizers import clean as cleaning
@@ -101,13 +103,31 @@ class SentencePiece(Base):
     def pieces(self, text: str) -> list[int]:
         if self._options["clean"] in SIGLIP:
             return self._siglip_pieces(text)
-        text, ids = self._clean(text), []
+        ids = []
+        for special, part, processor in self._parts(self._clean(text)):
+            ids += [special] if processor is None else processor.encode(part)
+        return ids
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids, spans, place = [], [], 0
+        for special, part, processor in self._parts(text):
+            if processor is None:
+                ids.append(special)
+                spans.append((place, place + len(part)))
+            else:
+                some, bounds = _spans(processor, part)
+                ids += some
+                spans += [(place + first, place + last) for first, last in bounds]
+            place += len(part)
+        return ids, spans
+
+    def _parts(self, text: str) -> Iterator[tuple[int | None, str, Any]]:
+        """(id, its spelling, None) of special tokens, (None, text, its processor) of the rest."""
         for i, part in enumerate(self._split.split(text) if self._split else [text]):
             if i % 2:
-                ids.append(self._special[part])
+                yield self._special[part], part, None
             elif part:
-                ids += (self._bare if i else self._processor).encode(part)
-        return ids
+                yield None, part, self._bare if i else self._processor
 
     def encode(self, text: str, *, max_len: int | None = None, **options) -> list[int]:
         ids = super().encode(text, max_len=max_len, **options)
@@ -155,6 +175,7 @@ class SentencePiece(Base):
         pad: str | None = None,
         start: bool = False,
         end: bool = True,
+        required_chars: str = "",
     ) -> "SentencePiece":
         """Reads the model at `path`, or trains one of `vocab_size` pieces on `texts`.
 
@@ -169,7 +190,9 @@ class SentencePiece(Base):
         if path is not None:
             return cls({"spiece.model": read(path)}, where=str(path), **options)
         prepare = cleaning.choose(clean, cleaning.CLEAN | SIGLIP)
-        trained = cls.train(map(prepare, texts), vocab_size, max_len, model_type, start)
+        trained = cls.train(
+            map(prepare, texts), vocab_size, max_len, model_type, start, required_chars
+        )
         return cls(trained._files, **options)
 
     @classmethod
@@ -180,6 +203,7 @@ class SentencePiece(Base):
         max_len: int,
         model_type: str = "unigram",
         start: bool = False,
+        required_chars: str = "",
     ) -> "SentencePiece":
         """Learns a vocabulary.
 
@@ -187,8 +211,9 @@ class SentencePiece(Base):
           texts: lower-cased or not, as the model will see them.
           vocab_size: upper bound; a small corpus gives fewer pieces.
           max_len: T.
-          model_type: 'unigram' or 'bpe'; the latter finds whole words in a small corpus.
+          model_type: 'unigram'; 'bpe', which finds whole words in a small corpus; or 'char'.
           start: with a start token, which texts begin with.
+          required_chars: characters that get a piece though the texts may lack them.
 
         Raises:
           UserError: no texts, or a vocabulary smaller than the alphabet.
@@ -203,6 +228,7 @@ class SentencePiece(Base):
                 model_type=model_type,
                 hard_vocab_limit=False,
                 character_coverage=1.0,
+                required_chars=required_chars,
                 num_threads=1,
                 pad_id=PAD,
                 eos_id=EOS,
@@ -268,6 +294,20 @@ def vocabulary(content: bytes, where: str) -> list[str]:
     """The pieces of a model file's content, by id."""
     processor = _load(content, where)
     return [processor.id_to_piece(id) for id in range(processor.vocab_size())]
+
+
+def _spans(processor, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and the characters they stand for."""
+    pieces = sentencepiece_pb2.SentencePieceText()
+    pieces.ParseFromString(processor.encode(text, out_type="serialized_proto"))
+    lengths = [len(char.encode()) for char in text]
+    char_at = np.repeat(np.arange(len(text)), lengths).tolist() + [len(text)]
+    spans = [(char_at[piece.begin], char_at[piece.end]) for piece in pieces.pieces]
+    # Of the bytes of a character only the last one has it.
+    for i in reversed(range(len(spans) - 1)):
+        if processor.is_byte(pieces.pieces[i].id) and spans[i][0] == spans[i][1]:
+            spans[i] = spans[i + 1]
+    return [piece.id for piece in pieces.pieces], spans
 
 
 def _load(

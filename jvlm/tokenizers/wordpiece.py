@@ -103,6 +103,12 @@ class WordPiece(Base):
         text = self._clean(text) if self._clean else text
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        if self._clean:
+            return super().spans(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids: Iterable[int]) -> str:
         ids = [int(i) for i in ids if int(i) not in self._special]
         return self._backend.decode(ids, skip_special_tokens=False)

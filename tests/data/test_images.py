@@ -3,6 +3,7 @@
 """Decoding, resizing, cropping."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from PIL import Image
 
 from jvlm.data import images
 from jvlm.data.images import BadRecord
+from jvlm.data.transforms import compose
 from jvlm.errors import UserError
+
+GOLDEN = np.load(pathlib.Path(__file__).parent.parent / "golden/transforms.npz")
 
 
 def encode(pixels, kind, **options):
@@ -23,6 +27,12 @@ def encode(pixels, kind, **options):
 def photo(rng):
     base = rng.integers(0, 256, (6, 9, 3)).astype(np.uint8)
     return np.asarray(Image.fromarray(base).resize((90, 60), Image.Resampling.BICUBIC))
+
+
+def test_the_size_before_resizing(photo):
+    steps = [("image_size", {}), ("resize_square", dict(size=8))]
+    row = compose(steps)({"image": photo}, np.random.default_rng(0))
+    assert row["size"] == [90, 60] and row["image"].shape == (8, 8, 3)
 
 
 def test_png_is_exact_and_jpeg_is_close(photo):
@@ -56,6 +66,17 @@ def test_resize_and_crop(photo):
     assert images.resize_shortest(photo.transpose(1, 0, 2), 30).shape == (45, 30, 3)
     np.testing.assert_array_equal(images.center_crop(photo, 60), photo[:, 15:75])
     assert images.resize(photo, 60, 90) is photo
+
+
+@pytest.mark.parametrize(
+    "name, step", [("clip_image_eval", "resize_center_crop"), ("blip_image_eval", "resize_square")]
+)
+def test_evaluation_as_lavis_resizes(name, step):
+    cases = [key.split("/") for key in GOLDEN if key.startswith(name)]
+    assert len(cases) == 4
+    for _, source, size in cases:
+        got = compose([(step, dict(size=int(size)))])({"image": GOLDEN[source]}, None)["image"]
+        np.testing.assert_array_equal(got, GOLDEN[f"{name}/{source}/{size}"])
 
 
 @pytest.mark.parametrize("size", [(40, 40), (31, 57), (120, 180)])

@@ -135,10 +135,37 @@ def test_tfds_without_tensorflow(data_dir):
         assert isinstance(got["image"], bytes)
 
 
+def test_prepared_data_sets_are_found_by_their_files(data_dir, tmp_path):
+    """No code of theirs is imported, which may need TensorFlow."""
+    made = data_dir / "digit_scenes/tiny/1.0.0"
+    for version in ("1.9.0", "1.10.0"):
+        place = tmp_path / "coco_captions/2014" / version
+        place.mkdir(parents=True)
+        for file in made.iterdir():
+            (place / file.name).symlink_to(file)
+    find = lambda name: find_builder(name, str(tmp_path)).data_path
+    newest, older = (str(tmp_path / "coco_captions/2014" / v) for v in ("1.10.0", "1.9.0"))
+    for name, want in (
+        ("coco_captions", newest),
+        ("coco_captions/2014", newest),
+        ("coco_captions/2014:1.9.0", older),
+        (older, older),
+        (str(tmp_path / "coco_captions/2014"), newest),
+    ):
+        assert str(find(name)) == want
+    assert len(TFDSSource(older, "test")) == 128
+    (tmp_path / "coco_captions/2017").symlink_to(tmp_path / "coco_captions/2014")
+    with pytest.raises(UserError, match="say which one: 2014, 2017"):
+        find("coco_captions")
+    for name in ("coco_captions/2015", "coco_captions/2014:3.0.0", "imagenet2012"):
+        with pytest.raises(UserError, match="is not prepared"):
+            find(name)
+
+
 def test_parallel_map_keeps_order_and_stays_close():
     import time
 
-    from jvlm.data.pipeline import parallel_map
+    from jvlm.data.parallel import parallel_map
 
     started = []
 
@@ -154,7 +181,7 @@ def test_parallel_map_keeps_order_and_stays_close():
 
 
 def test_parallel_map_passes_errors_on():
-    from jvlm.data.pipeline import parallel_map
+    from jvlm.data.parallel import parallel_map
 
     results = parallel_map(lambda item: 1 // item, [1, 1, 0, 1], ahead=2)
     assert next(results) == next(results) == 1

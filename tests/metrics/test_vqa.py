@@ -11,7 +11,6 @@ import pytest
 from jvlm.errors import UserError
 from jvlm.metrics.vqa import (
     anls,
-    chosen_option,
     edit_distance,
     exact_match,
     gqa_answer,
@@ -56,18 +55,6 @@ def test_anls():
     answers = [["hello world"], ["nothing", "hello"], ["wxyz"], ["abcd"], ["a"]]
     assert anls(predictions, answers) == pytest.approx([1, 0.8, 0, 0.5, 0])
     assert edit_distance("kitten", "sitting") == 3 and edit_distance("", "abc") == 3
-
-
-@pytest.mark.parametrize(
-    "answer, place",
-    [
-        *(("B", 1), ("b.", 1), ("(C)", 2), ("A. dog", 0), ("B) a cat", 1), ("a horse.", 2)),
-        *(("The answer is C.", 2), ("Answer: (B)", 1), ("A dog", 0), ("D", -1), ("", -1)),
-        ("I cannot tell", -1),
-    ],
-)
-def test_chosen_option(answer, place):
-    assert chosen_option(answer, ["A dog", "a cat", "A horse"]) == place
 
 
 def test_errors():

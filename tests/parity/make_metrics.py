@@ -1,10 +1,11 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Records what the official scorer makes of answers that are made here.
+"""Records what the official scorers make of captions and answers that are made here.
 
-python -m tests.parity.make_metrics VQA_EVAL    # writes tests/golden/metrics_vqa.json
+python -m tests.parity.make_metrics VQA_EVAL    # writes tests/golden/metrics_{caption,ptb,vqa}.json
 
-VQA_EVAL is PythonEvaluationTools/vqaEvaluation/vqaEval.py of GT-Vision-Lab/VQA.
+Needs pycocoevalcap 1.2 and Java; VQA_EVAL is PythonEvaluationTools/vqaEvaluation/vqaEval.py of
+GT-Vision-Lab/VQA.
 """
 
 import json
@@ -16,6 +17,21 @@ import sys
 from jvlm.metrics.vqa import _WHOLE
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+COLOURS = ["red", "green", "blue", "yellow", "grey", "white"]
+NUMBERS = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "one", "two", "three"]
+PLACES = ("left of", "right of", "above", "below", "next to", "in front of")
+ODD = (
+    "don't", "it's", "the dog's", "two dogs'", "they're", "cannot", "gonna", "o'clock", "ma'am",
+    "rock'n'roll", "O'Brien", "d’Avignon", "it’s", "don’t", "'90s", "1990s", "5:30pm", "5:30 p.m.",
+    "1/2", "1 1/2", "½", "1,000", "2.5", "-3", "10%", "$5", "£5", "€5", "#5", "6'2\"", "5\"", "1st",
+    "black-and-white", "t-shirt", "x-ray", "5-year-old", "and/or", "w/", "w/o", "U.S.", "u.s.",
+    "e.g.", "etc.", "Mr.", "St.", "vs.", "No. 5", "no.", "ft.", "a.m.", "B.", "AT&T", "R&B", "&",
+    "&amp;", "www.foo.com", "a@b.com,", "@bob", "#tag", "...", "....", ". . .", "-", "--", "---",
+    "?", "?!", "!!", ",", ";", ":", "(a)", "[b]", "{c}", "<unk>", "< 5", "“so”", "‘so’", '"so"',
+    "'so'", "``so''", "–", "—", "…", "°", "©", "café", "naïve", "日本", "😀", "♥", ":)", ":-(", "*",
+    "a_b", "__", "~", "^", "|", "\\", "/", "+", "=", "file.jpg", "1.jpg", "c++", "10/12/2010",
+    "555-1234", "(555) 123-4567", "1-800-555-1234", "4x4", "5ft.", "co-op", "&quot;", "&lt;",
+)  # fmt: skip
 ANSWERS = (
     "yes", "no", "Yes.", "No!", "a dog", "the dog", "dog", "Dogs", "two", "2", "two dogs", "none",
     "0", "zero", "ten", "1,000", "1,000 people", "1000", "1, 000", "2.5", "2.50", ".5", "5.", "5 .",
@@ -32,9 +48,70 @@ ANSWERS = (
 
 
 def main(vqa_eval: str):
-    golden = vqa_goldens(random.Random(0), load_vqa_eval(pathlib.Path(vqa_eval)))
-    text = json.dumps(golden, ensure_ascii=False, separators=(",", ":"))
-    (GOLDEN / "metrics_vqa.json").write_text(text + "\n", encoding="utf-8")
+    save("caption", caption_goldens(random.Random(0)))
+    save("ptb", ptb_goldens())
+    save("vqa", vqa_goldens(random.Random(0), load_vqa_eval(pathlib.Path(vqa_eval))))
+
+
+def save(name, value):
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    (GOLDEN / f"metrics_{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def make_caption(rng) -> str:
+    words = ["A" if rng.random() < 0.7 else "The", rng.choice(COLOURS), rng.choice(NUMBERS)]
+    words += ["is", rng.choice(PLACES), "a", rng.choice(COLOURS), rng.choice(NUMBERS)]
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+        words.insert(rng.randrange(len(words) + 1), rng.choice(ODD))
+    if rng.random() < 0.1:
+        words = words[: rng.randrange(4)]
+    text = "".join(word + rng.choice((" ",) * 15 + (", ", "", "-", "'s ", "; ")) for word in words)
+    return text.strip() + rng.choice((".", "", " .", "!", "..."))
+
+
+def coco_tokens(captions) -> dict:
+    """pycocoevalcap's tokens of lists of captions: their number -> list."""
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    as_coco = {i: [{"caption": text} for text in texts] for i, texts in enumerate(captions)}
+    return PTBTokenizer().tokenize(as_coco)
+
+
+def ptb_goldens() -> dict:
+    """The tokens of the hard captions that the file holds, each before the line 'The x'."""
+    captions = json.loads((GOLDEN / "metrics_ptb.json").read_text(encoding="utf-8"))["captions"]
+    tokens = coco_tokens([[caption, "The x"] for caption in captions])
+    return {"captions": captions, "tokens": [tokens[i][0] for i in range(len(captions))]}
+
+
+def caption_goldens(rng) -> dict:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    predictions = [make_caption(rng) for _ in range(520)]
+    references = []
+    for prediction in predictions:  # Some alike, some of the same words, some of others.
+        words = prediction.split()
+        alike = " ".join(word for word in words if rng.random() < 0.8)
+        shuffled = " ".join(rng.sample(words, len(words)))
+        options = (prediction, alike, shuffled, make_caption(rng), make_caption(rng))
+        references.append([rng.choice(options) for _ in range(rng.randint(1, 3))])
+
+    guesses, truths = coco_tokens([[text] for text in predictions]), coco_tokens(references)
+    rouge, each_rouge = Rouge().compute_score(truths, guesses)
+    cider, each_cider = Cider().compute_score(truths, guesses)
+    return {
+        "predictions": predictions,
+        "references": references,
+        "prediction_tokens": [guesses[i][0] for i in range(len(predictions))],
+        "reference_tokens": [truths[i] for i in range(len(predictions))],
+        "bleu": Bleu(4).compute_score(truths, guesses, verbose=0)[0],
+        "rouge_l": float(rouge),
+        "cider": float(cider),
+        "each_rouge_l": [round(float(score), 8) for score in each_rouge],
+        "each_cider": [round(float(score), 8) for score in each_cider],
+    }
 
 
 def load_vqa_eval(path: pathlib.Path) -> type:

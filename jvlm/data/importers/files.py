@@ -14,6 +14,14 @@ from typing import Any
 from jvlm.data.importers.records import Blob, Dropped
 from jvlm.errors import UserError
 
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+VIDEOS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+_SPLITS = (
+    *(("test-dev", "testdev"), ("testdev", "testdev"), ("test", "test")),
+    *(("val", "validation"), ("dev", "validation")),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Files:
@@ -22,10 +30,17 @@ class Files:
     Attributes:
       root: folder of the annotations; of a single annotation file, that file.
       images: folder of the pictures; default the root, or the file's folder.
+      asked: the patterns that were looked for.
     """
 
     root: Path
     images: Path
+    asked: set[tuple[str, ...]] = dataclasses.field(default_factory=set, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the annotations."""
+        return self.root.parent if self.root.is_file() else self.root
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -34,15 +49,16 @@ class Files:
             return [self.root.name]
         found = []
         for place, folders, names in os.walk(self.root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            # An import's own folder may be below SRC, half-done.
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and f[-5:] != ".part")
             found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
         return sorted(found)
 
     def find(self, *patterns: str) -> list[Path]:
         """Files whose name or relative path fits a pattern ('*train*.json'), in sorted order."""
-        base = self.root.parent if self.root.is_file() else self.root
+        self.asked.add(patterns)
         return [
-            base / name
+            self.folder / name
             for name in self.names
             if any(
                 fnmatch.fnmatch(candidate, pattern)
@@ -62,32 +78,70 @@ class Files:
             raise UserError(f"{self.root}: no file {' or '.join(patterns)}")
         return found
 
-    def image(self, *names: str) -> Blob:
+    def image(self, *names: str, anywhere: bool = True) -> Blob:
         """The picture of the first name that is there, below the image folder.
 
-        Looked for as a path, then by its last part in the image folder and its folders: archives
-        unpack as train2014/..., images/train2014/... or flat. Of a missing one, where it should be:
-        it is missed when it is opened.
+        Looked for as a path, then in the image folder's folders: archives unpack as train2014/...,
+        images/train2014/... or flat, so a file is the picture if its path is the end of the name,
+        or the name the end of its path. Of several such files none is: which is not known. Of a
+        missing picture, where it should be: it is missed when it is opened.
+
+        Args:
+          *names: paths, relative to the image folder; a bare file name is found in any folder.
+          anywhere: False looks for paths only: names such as image.png, that many folders have.
         """
         for name in names:
-            path = self.images / name
-            if path.is_file():
-                return Blob(str(path))
-        for name in names:
-            place = self._places.get(os.path.basename(name))
-            if place is not None:
-                return Blob(place)
+            path = os.path.join(self.images, name)
+            if os.path.isfile(path):
+                return Blob(path)
+        for name in names if anywhere else ():
+            places = self._places.get(os.path.basename(name), ())
+            found = [os.path.join(self.images, p) for p in places if _is_end(p, name)]
+            if len(found) == 1 or len(set(map(os.path.realpath, found))) == 1:
+                return Blob(found[0])
         return Blob(str(self.images / names[0]))
 
+    def video(self, *names: str) -> tuple[Blob, ...]:
+        """The video of the first name that is there: a file, or the folder of its frames.
+
+        Args:
+          *names: paths relative to the image folder, or file names, without their endings.
+        """
+        for name in names:
+            place = self._videos.get(name) or self._videos.get(os.path.basename(name))
+            if place is not None:
+                return (Blob(place),)
+        for name in names:
+            folder = self.images / name
+            if folder.is_dir():
+                return (Blob(str(folder)),)
+        return (Blob(str(self.images / names[0])),)
+
     @functools.cached_property
-    def _places(self) -> dict[str, str]:
-        """File name -> path, of all below the image folder; the first of equal names."""
-        places: dict[str, str] = {}
+    def _places(self) -> dict[str, list[str]]:
+        """File name -> paths, relative to the image folder, of all files below it, in order."""
+        places: dict[str, list[str]] = {}
         for place, folders, names in os.walk(self.images, followlinks=True):
             folders.sort()
+            folder = os.path.relpath(place, self.images)
             for name in sorted(names):
-                places.setdefault(name, os.path.join(place, name))
+                places.setdefault(name, []).append(os.path.normpath(os.path.join(folder, name)))
         return places
+
+    @functools.cached_property
+    def _videos(self) -> dict[str, str]:
+        """File name without ending -> path, of all videos below the image folder."""
+        return {
+            os.path.splitext(name)[0]: os.path.join(self.images, places[0])
+            for name, places in self._places.items()
+            if os.path.splitext(name)[1].lower() in VIDEOS
+        }
+
+
+def _is_end(path: str, name: str) -> bool:
+    """Whether one of two paths is the other's end, in whole parts."""
+    path, name = f"/{path}", f"/{os.path.normpath(name).lstrip('/')}"
+    return path.endswith(name) or name.endswith(path)
 
 
 def read_json(path: Path) -> Any:
@@ -118,7 +172,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any] | Dropped]:
 def split_of(name: str) -> str:
     """The split that a file's name tells: 'ccpc_valid_v1.0' is validation; default train."""
     name = name.lower()
-    for mark, split in (("test", "test"), ("val", "validation"), ("dev", "validation")):
+    for mark, split in _SPLITS:
         if mark in name:
             return split
     return "train"

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 
+from jvlm.data.importers.annotations import BadEntry, Entry, convert
 from jvlm.data.importers.files import Files, read_lines, split_of
 from jvlm.data.importers.records import Dropped, Kind, Record
 
@@ -11,19 +12,16 @@ from jvlm.data.importers.records import Dropped, Kind, Record
 def ccpc(files: Files) -> Iterator[Record | Dropped]:
     """THUNLP's JSON lines: dynasty, author, content 'line|line|line|line', title, keywords."""
     for path in files.need("ccpc*.json", "*.jsonl"):
-        split = split_of(path.stem)
-        for line in read_lines(path):
-            if isinstance(line, Dropped):
-                yield line
-                continue
-            name, poem = line
-            lines = [part for part in poem.get("content", "").split("|") if part]
-            if not lines:
-                yield Dropped(name, "no content")
-                continue
-            values = {key: poem.get(key, "") for key in ("title", "author", "dynasty")}
-            keywords = poem.get("keywords", "").split()
-            yield Record(split, name, {"lines": lines, "keywords": keywords, **values})
+        yield from convert(read_lines(path), _poem, split_of(path.stem))
+
+
+def _poem(entry: Entry, split: str) -> Iterator[Record]:
+    lines = [line for line in entry.text("content").split("|") if line]
+    if not lines:
+        raise BadEntry("no content")
+    values = {key: entry.text(key, "") for key in ("title", "author", "dynasty")}
+    keywords = entry.text("keywords", "").split()
+    yield Record(split, entry.name, {"lines": lines, "keywords": keywords, **values})
 
 
 POEMS = {"ccpc": Kind(ccpc, "poems", "ccpc_{train,valid,test}_*.json: JSON lines")}

@@ -3,7 +3,7 @@
 """What an annotation format is turned into: records, before any picture is opened."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class Blob:
     """Bytes of a file: the whole, or a part of an archive or a table.
 
     Attributes:
-      path: of the file.
+      path: of the file; or of a folder of pictures, the frames of a video.
       offset, size: the part; size None is up to the end.
       base64: the part is base64 text.
     """
@@ -51,6 +51,10 @@ class Dropped:
     reason: str
 
 
+class Unusable(ValueError):
+    """What makes a record useless: `args` are the reason in a few words, and the detail."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """An annotation format.
@@ -59,10 +63,11 @@ class Kind:
       read: the files -> records, in the order of the files.
       schema: key of `schemas.SCHEMAS`.
       help: one line that says which files SRC holds.
-      labels: names of the feature `label`, where the schema has one with names.
+      labels: names of the feature `label`, where the schema has one with names; or what gives them
+        for the files. A record's label is an index or a name.
     """
 
     read: Callable[["Files"], Iterator[Record | Dropped] | Iterable[Record | Dropped]]
     schema: str
     help: str
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] | Callable[["Files"], Sequence[str]] = ()

@@ -25,9 +25,16 @@ _QUESTION: dict[str, Feature] = {
 }
 
 SCHEMAS: dict[str, dict[str, Feature]] = {
-    "captions": {"image": "image", "captions": "texts", "image_id": "text", "url": "text"},
+    "captions": {
+        "image": "image",
+        "captions": "texts",
+        "image_id": "text",
+        "url": "text",
+        "category": "text",  # The domain of NoCaps.
+    },
     "questions": {"image": "image", **_QUESTION},
-    "video_questions": {"images": "images", **_QUESTION},  # Frames, evenly spaced.
+    "video_questions": {"images": "images", **_QUESTION},  # Frames, or several pictures.
+    "pointing": {"image": "image", **_QUESTION, "boxes": {"box": "box"}},  # The choices are boxes.
     "statements": {"image": "image", "text": "text", "label": "label", "image_id": "text"},
     "image_pairs": {"images": "images", "text": "text", "label": "label"},
     "expressions": {  # One object, and all that was said to single it out.

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from jvlm.config import construct
 from jvlm.data.sources.folder import FolderSource
+from jvlm.data.sources.parquet import ParquetSource
+from jvlm.data.sources.rows import CSVSource, JSONLinesSource
+from jvlm.data.sources.tar import TarSource
 from jvlm.data.sources.tfds import TFDSSource
 from jvlm.errors import UserError, did_you_mean
 
@@ -25,7 +28,14 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
-SOURCES = {"tfds": TFDSSource, "folder": FolderSource}
+SOURCES = {
+    "csv": CSVSource,
+    "folder": FolderSource,
+    "jsonl": JSONLinesSource,
+    "parquet": ParquetSource,
+    "tar": TarSource,
+    "tfds": TFDSSource,
+}
 
 
 def build_source(section: Mapping, *, where: str = "data.source") -> Source:

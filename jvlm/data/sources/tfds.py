@@ -3,6 +3,7 @@
 """Prepared TensorFlow Datasets, read without TensorFlow."""
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ class TFDSSource:
     Images come as encoded bytes, texts as str.
 
     Args:
-      name: 'digit_scenes/small', or any builder name with its config.
+      name: 'digit_scenes/small', 'coco_captions/2014:1.1.0', or the data set's folder.
       split: 'train', 'test[:100]', ...
       data_dir: default $TFDS_DATA_DIR or ~/tensorflow_datasets.
     """
@@ -81,25 +82,46 @@ class TFDSSource:
 
 
 def find_builder(name: str, data_dir: str | None = None):
-    """Finds a prepared TFDS data set.
+    """Finds a prepared data set by its files; the code that made it is not needed.
+
+    Args:
+      name: 'coco_captions/2014:1.1.0', where the newest version and the only config may be left
+        out; or the folder of a data set.
+      data_dir: default $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Raises:
       UserError: it is not there; says how to prepare it.
     """
     import tensorflow_datasets as tfds
+    from etils import epath
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
-        prepared = bool(builder.info.splits)
-    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError):
-        prepared = False
-    if not prepared:
-        place = data_dir or tfds.core.constants.DATA_DIR
+    place = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    path, _, version = name.partition(":")
+    candidates = [place / path / version, epath.Path(name).expanduser()]
+    folder = next((found for found in map(_prepared, candidates) if found), None)
+    if folder is None and (place / path).is_dir() and not version:
+        configs = {child.name: _prepared(child) for child in (place / path).iterdir()}
+        configs = {name: found for name, found in configs.items() if found}
+        if len(configs) > 1:
+            raise UserError(f"data set {name}: say which one: {', '.join(sorted(configs))}")
+        folder = next(iter(configs.values()), None)
+    if folder is None:
         raise UserError(
             f"data set {name} is not prepared in {place}: set data_dir, or prepare it (jvlm data "
-            "prepare makes digit_scenes)"
+            "import takes the usual formats, jvlm data prepare makes digit_scenes)"
         )
-    return builder
+    return tfds.builder_from_directory(folder)
+
+
+def _prepared(folder: Any) -> Any:
+    """The data set in a folder, or its newest version there; None where there is none."""
+    if (folder / "dataset_info.json").exists():
+        return folder
+    if not folder.is_dir():
+        return None
+    versions = [child for child in folder.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", child.name)]
+    versions.sort(key=lambda child: [int(part) for part in child.name.split(".")])
+    return next((v for v in versions[::-1] if (v / "dataset_info.json").exists()), None)
 
 
 def _to_text(value: Any) -> Any:

@@ -1,0 +1,234 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a language model answers to a data set's prompts, freely or among candidates."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jvlm import progress
+from jvlm.config import construct
+from jvlm.data.transforms import entry
+from jvlm.errors import UserError, did_you_mean
+from jvlm.evaluators.predictions import Predictions, Predictor
+from jvlm.generation.options import Options, make_options
+from jvlm.generation.tasks import NO_TOKENIZER, Speaker
+from jvlm.metrics.tasks import TASKS
+
+
+class _Asked(Predictor):
+    """Prompts, and the fields of a data set that its task scores answers by."""
+
+    def __init__(
+        self, model, tokenizer, batches, mesh, generation, task, prompt, fields, name, inputs, count
+    ):
+        if task not in TASKS:
+            raise UserError(f"task {task!r} is unknown.{did_you_mean(task, TASKS)}")
+        if tokenizer is None:
+            raise UserError(NO_TOKENIZER)
+        self.task, self.name = task, name or task
+        self._batches, self._prompt, self._inputs = batches, prompt, tuple(inputs)
+        self._fields = dict(fields)
+        self._count = len(batches) if count is None else min(count, len(batches))
+        self._speaker = Speaker(model, tokenizer, mesh, generation)
+        # Before the training: a mistake must not wait for its end.
+        missing = [f for f in TASKS[task].needs if f not in self._fields and f != "prediction"]
+        if missing:
+            raise UserError(f"{self.name}: fields: the task {task} needs {', '.join(missing)} too")
+        example = batches.examples([0])[0]
+        self._fill(prompt, example)
+        self._references(example)
+
+    def predict(self, params) -> Predictions:
+        """The answers, with their prompts and references."""
+        self._speaker.params, rows = params, []
+        try:
+            for first, count, examples in self._chunks():
+                prompts = [self._fill(self._prompt, example) for example in examples]
+                batch = self._speaker.prompt_ids(prompts)
+                for key in self._inputs:
+                    batch[key] = np.stack([_entry(example, key) for example in examples])
+                answers = self._answer(batch, examples, first)
+                for place, answer in enumerate(answers[:count]):
+                    row = {"id": first + place, "prompt": prompts[place], **answer}
+                    rows.append(row | self._references(examples[place]))
+        finally:
+            self._speaker.params = {}
+        return Predictions(rows)
+
+    def settings(self):
+        return {
+            "data": getattr(self._batches, "fingerprint", None),
+            "count": self._count,
+            "prompt": self._prompt,
+        }
+
+    def _chunks(self) -> Iterator[tuple[int, int, list[dict]]]:
+        """(number of the first, how many count, examples); the last chunk is filled up."""
+        size = min(self._batches.batch_size, self._count)
+        for first in progress.bar(range(0, self._count, size), unit="batch"):
+            places = np.minimum(np.arange(first, first + size), self._count - 1).tolist()
+            yield first, min(size, self._count - first), self._batches.examples(places)
+
+    def _answer(self, batch, examples, first: int) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def _references(self, example: Mapping) -> dict[str, Any]:
+        fields, kinds = {}, TASKS[self.task].may | TASKS[self.task].needs
+        for name, key in self._fields.items():
+            value = _plain(_entry(example, key))
+            kind = kinds.get(name, "")
+            if kind.startswith("a list") and not isinstance(value, list):
+                value = [value]
+            elif kind in ("text", "a text or a number") and isinstance(value, list) and value:
+                value = value[0]
+            fields[name] = value
+        return fields
+
+    def _fill(self, template: str, example: Mapping) -> str:
+        try:
+            return template.format_map(example)
+        except KeyError as error:
+            raise UserError(f"{self.name}: prompt: no {error} in {sorted(example)}") from None
+
+
+class Generate(_Asked):
+    """Answers that the model writes, scored by a task.
+
+    The model gets its prompts as `generate` gets them, every example once, in order.
+
+    Args:
+      task: of `metrics.tasks.TASKS`: 'caption', 'vqa', 'exact', 'multiple_choice' ...
+      prompt: template, filled from an example: '{question}', 'Question: {qa[question]} Answer:'.
+      fields: field of the predictions -> entry of the example, 'a/b' for entry b of entry a: the
+        references that the task needs, and what else is of use, such as `id`. A single value serves
+        as a list of one where the task needs a list, and the first of a list where it needs one.
+      options: of generation, see `generation.Options`, and `allowed_texts`.
+      name: first part of the metrics' names; default the task.
+      inputs: entries of the example that the model reads too, such as `image`.
+      count: only the first examples.
+    """
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        batches,
+        mesh,
+        task: str,
+        prompt: str,
+        fields: Mapping[str, str],
+        options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        inputs: Sequence[str] = (),
+        count: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(
+            *(model, tokenizer, batches, mesh, generation),
+            *(task, prompt, fields, name, inputs, count),
+        )
+        self._options = dict(options or {})
+        self._allowed = tuple(self._options.pop("allowed_texts", ()))
+        construct(Options, self._options, where=f"{self.name}: options")
+        if self._options.get("num_return_sequences", 1) > 1:
+            raise UserError(f"{self.name}: num_return_sequences: one answer is scored")
+
+    def settings(self):
+        resolved = make_options(self._options, self._speaker.generation)
+        decoding = dataclasses.asdict(resolved) | {"allowed_texts": self._allowed}
+        return super().settings() | {"decoding": decoding}
+
+    def _answer(self, batch, examples, first):
+        texts = self._speaker.generate_batch(
+            batch, allowed_texts=self._allowed, first=first, **self._options
+        )
+        return [{"prediction": text.strip()} for text in texts]
+
+
+class Rank(_Asked):
+    """The likeliest of given answers, scored by a task.
+
+    A task of scores gets them instead: 'visdial' those of all candidates, 'auc' the probability of
+    the first.
+
+    Args:
+      task, prompt, fields, name, inputs, count: see `Generate`.
+      candidates: the same for all; or the example's entry that lists them, 'a/b' as for fields.
+      length, label_smoothing, preselect: see `generation.Generator.rank`.
+      before: what the candidates begin with, such as the space between words of some vocabularies.
+    """
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        batches,
+        mesh,
+        task: str,
+        prompt: str,
+        fields: Mapping[str, str],
+        candidates: str | Sequence[str],
+        before: str = "",
+        length: str | float = "sum",
+        label_smoothing: float = 0.0,
+        preselect: int = 0,
+        name: str | None = None,
+        inputs: Sequence[str] = (),
+        count: int | None = None,
+    ):
+        super().__init__(
+            *(model, tokenizer, batches, mesh, None),
+            *(task, prompt, fields, name, inputs, count),
+        )
+        self._candidates, self._before = candidates, before
+        self._how = dict(length=length, label_smoothing=label_smoothing, preselect=preselect)
+
+    def settings(self):
+        given = {"candidates": self._candidates, "before": self._before}
+        return super().settings() | {"ranking": given | self._how}
+
+    def _answer(self, batch, examples, first):
+        if isinstance(self._candidates, str):
+            lists = [_plain(_entry(example, self._candidates)) for example in examples]
+        else:
+            lists = [list(self._candidates)] * len(examples)
+        if not all(lists):
+            raise UserError(f"{self.name}: an example has no candidates")
+        most = max(map(len, lists))
+        # Every prompt has as many: the last one again, which cannot win against itself.
+        filled = [[*texts, *texts[-1:] * (most - len(texts))] for texts in lists]
+        given = [[self._before + text for text in texts] for texts in filled]
+        scores = self._speaker.rank_batch(batch, given, **self._how)
+        answers = []
+        for texts, row in zip(lists, scores):
+            # What was not preselected is as good as impossible; JSON knows no infinity.
+            values = np.maximum(row[: len(texts)].astype(np.float64), -1e9)
+            answers.append({"candidates": texts, "scores": values.tolist()})
+            answers[-1]["prediction"] = self._prediction(texts, values)
+        return answers
+
+    def _prediction(self, texts: Sequence[str], scores: np.ndarray) -> Any:
+        kind = TASKS[self.task].needs["prediction"]
+        if kind == "a number":
+            odds = np.exp(scores - scores.max())
+            return float(odds[0] / odds.sum())
+        return scores.tolist() if kind == "a list of numbers" else texts[int(scores.argmax())]
+
+
+def _entry(example: Mapping, key: str) -> Any:
+    try:
+        return entry(example, key)
+    except (KeyError, TypeError):
+        raise UserError(f"evaluation: no entry {key!r} in {sorted(example)}") from None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,88 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions sample by sample: what is scored, and what is written for others to score again."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jvlm.errors import UserError
+from jvlm.metrics.tasks import score
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What an evaluator found.
+
+    Attributes:
+      rows: of each sample, JSON values with the fields that the task needs.
+      extra: metrics that are no matter of the rows, such as a fitted constant.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    extra: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+class Predictor:
+    """An evaluator whose metrics follow from its predictions.
+
+    Attributes:
+      task: of `metrics.tasks.TASKS`, by which they are scored.
+      name: first part of the metrics' names.
+    """
+
+    task: str
+    name: str
+
+    def predict(self, params: Any) -> Predictions:
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What its options came to: prompts, decoding, the data's fingerprint."""
+        return {}
+
+    def run(self, params: Any) -> dict[str, float]:
+        """Metric name -> value."""
+        return self.score(self.predict(params))
+
+    def score(self, found: Predictions) -> dict[str, float]:
+        """The metrics of `predict`'s result."""
+        metrics = score(self.task, found.rows, self.name).metrics
+        return metrics | {f"{self.name}/{key}": value for key, value in found.extra.items()}
+
+
+def write(
+    folder: Path,
+    name: str,
+    evaluator: Predictor,
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes `<name>.jsonl` and `<name>.settings.json`, from the first process.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    if jax.process_index():
+        return
+    settings = {"task": evaluator.task, **about, **evaluator.settings()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        _replace(folder / f"{name}.jsonl", lines)
+        text = json.dumps(settings, ensure_ascii=False, indent=1)
+        _replace(folder / f"{name}.settings.json", [text, "\n"])
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def _replace(path: Path, pieces) -> None:
+    """Writes a file, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(pieces)
+    part.replace(path)
