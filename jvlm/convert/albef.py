@@ -3,12 +3,21 @@
 """ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval,vqa}.py."""
 
 import dataclasses
+import re
+from collections.abc import Container, Mapping, Sequence
 
 from jvlm.convert.bert import bert_rules, embedding_rules, layer_rules, word_rules
 from jvlm.convert.engine import Rule
+from jvlm.convert.files import Tensors
+from jvlm.convert.openai import count_layers
 from jvlm.convert.rules import heads, linear
 from jvlm.convert.timm import vit_rules
 from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
+from jvlm.models.towers.bert import BertConfig
+from jvlm.models.towers.bert_lm import BertLMConfig
+from jvlm.models.towers.vit import ViTConfig
+
+CLS_ID, SEP_ID = 101, 102  # Of bert-base-uncased: an answer's first and last token.
 
 # Buffers; the average, which a file's own training goes on with; what is held twice: the output
 # layer of words, and the keys and values that two layers share.
@@ -18,6 +27,86 @@ SKIP = (
     r".*predictions\.decoder\.(weight|bias)",
     r"text_encoder\.encoder\.layer\.\d+\.crossattention\.self\.(key|value)\..*",
 )
+
+
+def is_albef(keys: Container[str]) -> bool:
+    """Whether tensors have ALBEF's names; BLIP's text encoder has no token types."""
+    return "visual_encoder.cls_token" in keys and any(
+        f"text_encoder.{prefix}embeddings.token_type_embeddings.weight" in keys
+        for prefix in ("", "bert.")
+    )
+
+
+def config_from_tensors(
+    tensors: Tensors,
+) -> ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig:
+    """A model's shape from its weights. Heads are 64 wide, or one in a miniature."""
+    shapes = tensors.shapes
+    vision = _vision(shapes)
+    mlm = "text_encoder.cls.predictions.bias" in shapes
+    prefix = "text_encoder.bert" if mlm else "text_encoder"
+    layers = count_layers(shapes, re.escape(prefix) + r"\.encoder\.layer\.(\d+)\..*")
+    crossed = f"{prefix}.encoder.layer.{{}}.crossattention.self.query.weight"
+    alone = next(i for i in range(layers + 1) if i == layers or crossed.format(i) in shapes)
+    text = _text(shapes, prefix, alone)
+    if "text_decoder.cls.predictions.bias" in shapes:
+        depth = count_layers(shapes, r"text_decoder\.bert\.encoder\.layer\.(\d+)\..*")
+        lower = dataclasses.asdict(_text(shapes, "text_decoder.bert", depth))
+        special = dict(causal=True, memory_width=text.width, bos_id=CLS_ID, eos_id=SEP_ID)
+        return ALBEFVQAConfig(vision, text, layers - alone, BertLMConfig(**lower, **special))
+    for head in ("ta_head", "cls_head.2"):
+        if f"{head}.weight" in shapes:
+            classes = shapes[f"{head}.weight"][0]
+            linear = head == "ta_head"
+            # Text assignment's file is NLVR2's start; SNLI-VE's layers are those of pretraining.
+            images = 2 if linear or layers - alone > alone else 1
+            return ALBEFClassifierConfig(
+                vision,
+                text,
+                (layers - alone) // images,
+                classes,
+                images,
+                "linear" if linear else "mlp",
+                shapes["vision_proj.weight"][0] if linear else None,
+            )
+    return ALBEFConfig(
+        vision,
+        text,
+        layers - alone,
+        shapes["vision_proj.weight"][0],
+        mlm=mlm,
+    )
+
+
+def _vision(shapes: Mapping[str, Sequence[int]]) -> ViTConfig:
+    width, _, patch, _ = shapes["visual_encoder.patch_embed.proj.weight"]
+    side = round((shapes["visual_encoder.pos_embed"][1] - 1) ** 0.5)
+    return ViTConfig(
+        side * patch,
+        patch,
+        width,
+        count_layers(shapes, r"visual_encoder\.blocks\.(\d+)\..*"),
+        max(1, width // 64),
+        shapes["visual_encoder.blocks.0.mlp.fc1.weight"][0],
+        norm_eps=1e-6,
+        patch_bias=True,
+        pre_norm=False,
+        norm_tokens=True,
+    )
+
+
+def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertConfig:
+    embeddings = f"{prefix}.embeddings"
+    vocab_size, width = shapes[f"{embeddings}.word_embeddings.weight"]
+    return BertConfig(
+        vocab_size,
+        shapes[f"{embeddings}.position_embeddings.weight"][0],
+        width,
+        depth,
+        max(1, width // 64),
+        shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
+        num_types=shapes[f"{embeddings}.token_type_embeddings.weight"][0],
+    )
 
 
 def rules(
