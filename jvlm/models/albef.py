@@ -141,6 +141,17 @@ class ALBEF(nn.Module):
         """[B, T, D], bool[B, T], [B, P + 1, D] -> [B, T, D]: words that saw the image."""
         return self.fusion(text, text_mask, image)
 
+    def match(self, image: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
+        """States of images [B, P + 1, D], int32[B, T], bool[B, T] -> float32[B].
+
+        The logit of a match, by which retrieval is ranked again (Retrieval.py); that of none left.
+        """
+        return self.pair_logits(image, text, text_mask)[:, 1]
+
+    def pair_logits(self, image: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
+        """The same to both logits, float32[B, 2]: (no match, match)."""
+        return self.match_logits(self.fuse(self.text_states(text, text_mask), text_mask, image))
+
     def match_logits(self, fused: jax.Array) -> jax.Array:
         """[B, T, D] -> float32[B, 2]: (no match, match)."""
         return self.itm_proj(fused[:, 0])

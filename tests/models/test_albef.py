@@ -14,6 +14,7 @@ from jvlm import paths, sharding
 from jvlm.convert import albef as table
 from jvlm.convert import engine
 from jvlm.convert.files import write_safetensors
+from jvlm.errors import UserError
 from jvlm.generation.generator import Generator
 from jvlm.generation.weights import unstack_all
 from jvlm.models import build_model
@@ -214,6 +215,13 @@ def test_files_of_the_official_code(name, tmp_path):
     assert batch["text"][0, :4].tolist() == [1, 5, 6, 0]  # Without [SEP].
     if name == "retrieval":
         np.testing.assert_allclose(np.linalg.norm(m.embed_text(["a b"])), 1, atol=1e-5)
+        images = [np.full((20, 30, 3), value, np.uint8) for value in (0, 200)]
+        together = m.match(images, ["a b", "c"])
+        assert np.ptp([*together, *m.match(images, ["c", "a b"])]) > 1e-4
+        np.testing.assert_allclose(m.match(images[:1], ["a b"]), together[:1], atol=1e-5)
+    else:
+        with pytest.raises(UserError, match="matches an image|as many images"):
+            m.match([np.zeros((20, 30, 3), np.uint8)], ["a", "b"])
     m.save(tmp_path / "saved")
     same(jvlm.load(tmp_path / "saved").params, m.params)
 
