@@ -117,12 +117,15 @@ def best_captions(
       pool: captions to choose from, one per example.
     """
     data = build_source(source, where="eval.picture.source")
-    examples = [data[index] for index in range(min(pool, len(data)))]
+    try:
+        examples = [data[index] for index in range(min(pool, len(data)))]
+        pictures = [images.decode(example["image"]) for example in examples[:count]]
+    except images.BadRecord as error:
+        raise UserError(f"eval.picture.source: {error}") from None
     if texts not in examples[0]:
         raise UserError(f"eval.picture.texts: no {texts!r} in {sorted(examples[0])}")
     captions = [e[texts] if isinstance(e[texts], str) else e[texts][0] for e in examples]
     captions = list(dict.fromkeys(captions))
-    pictures = [images.decode(example["image"]) for example in examples[:count]]
 
     def draw(pretrained: Pretrained) -> Image.Image:
         scores = pretrained.embed_images(pictures) @ pretrained.embed_text(captions).T
@@ -161,7 +164,10 @@ def continuations(
     construct(Options, options or {}, where="eval.texts.options")
     data = build_source(source, where="eval.texts.source")
     chain = compose(transforms, where="eval.texts.transforms")
-    examples = [chain(data[i], sample_rng(0, i)) for i in range(min(count, len(data)))]
+    try:
+        examples = [chain(data[i], sample_rng(0, i)) for i in range(min(count, len(data)))]
+    except images.BadRecord as error:
+        raise UserError(f"eval.texts.source: {error}") from None
     try:
         prompts = [prompt.format_map(example) for example in examples]
     except KeyError as error:

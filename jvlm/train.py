@@ -16,6 +16,7 @@ import numpy as np
 from jvlm import config as config_lib
 from jvlm import distributed, paths, report, sharding, warm_start
 from jvlm.checkpoint import Checkpoints, content_hash
+from jvlm.data.images import BadRecord
 from jvlm.data.mixture import Mixture
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import Source, build_source
@@ -313,8 +314,14 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
 
     def texts():
         keys = section.get("train_on", ())
-        for index in range(min(len(source), section.get("train_examples", len(source)))):
-            example = source[index]
+        count = min(len(source), section.get("train_examples", len(source)))
+        # Of a mixture, which is its members one after the other, some of each.
+        spaced = isinstance(source, Mixture)
+        for number in range(count):
+            try:
+                example = source[number * len(source) // count if spaced else number]
+            except BadRecord:
+                continue  # Which the training replaces and counts.
             for key in keys:
                 try:
                     value = entry(example, key)

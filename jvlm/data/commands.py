@@ -79,9 +79,10 @@ def preview(
         raise UserError(f"--count {count}: show at least 1 example")
     cells, notes = [], []
     for part, source in open_named(name, **options).parts.items():
+        names = getattr(source, "class_names", None)
         for index in range(min(count, len(source))):
             try:
-                cells.append(cell_of(source[index], getattr(source, "class_names", None)))
+                cells.append(cell_of(source[index], names))
             except BadRecord as error:
                 notes.append(f"{part} {index}: {error}")
     if not cells:

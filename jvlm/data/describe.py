@@ -32,7 +32,8 @@ def survey(parts: Mapping[str, Source], sample: int | None) -> dict[str, Any]:
       JSON-ready: `examples` read, `of` how many, `broken`, a line each, and in groups, entry ->
       what there is of it: `images`: formats (distinct, most_frequent), width, height; `texts`:
       per_example, words, characters; `values` (answers, labels): distinct, most_frequent; `boxes`:
-      outside (of their image, or empty), width, height (pixels), area (share of the image's).
+      outside (of their image, or empty), width, height (pixels), area (share of the image's), of
+      the entries `box` and `boxes`: x0, y0, x1, y1; other names tell no convention.
       All have `count`; other numbers are [least, median, greatest].
     """
     from jvlm import progress
@@ -64,6 +65,8 @@ def survey(parts: Mapping[str, Source], sample: int | None) -> dict[str, Any]:
     result: dict[str, Any] = {"examples": count, "of": total, "broken": broken}
     result |= {"images": {}, "texts": {}, "values": {}, "boxes": {}}
     for (group, key, measure), values in sorted(numbers.items()):
+        if not values:
+            continue
         place = result[group].setdefault(key, {"count": len(values)})
         place[measure] = int(sum(values)) if measure == "outside" else _spread(values)
     names = next((n for n in (getattr(s, "class_names", None) for _, s in sources) if n), None)
@@ -95,10 +98,8 @@ def _sum_up(label: str, source: Source, index: int) -> _Summary:
     sizes, formats = [], []
     for data in pictures_of(example):
         try:
-            images.decode(data)
-            with Image.open(io.BytesIO(data)) as image:
-                sizes.append(image.size)
-                formats.append(image.format or "?")
+            sizes.append(images.decode(data).shape[1::-1])
+            formats.append(_format(data))
         except BadRecord as error:
             known = (example[key] for key in ("path", "__key__", "id") if key in example)
             summary.broken.append(": ".join(map(str, (label, *list(known)[:1], error))))
@@ -109,21 +110,41 @@ def _sum_up(label: str, source: Source, index: int) -> _Summary:
     width, height = sizes[0] if sizes else (np.inf, np.inf)
     for key, value in entries(example):
         last = key.rpartition("/")[2]
-        many = value if isinstance(value, list | tuple | np.ndarray) else [value]
+        many = [entry for entry in listed(value) if entry is not None]
         texts = [text for text in many if isinstance(text, str)]
         if texts and last not in _NAMES and not last.endswith("_id"):
             summary.numbers["texts", key, "per_example"] = [len(texts)]
             summary.numbers["texts", key, "words"] = [len(text.split()) for text in texts]
             summary.numbers["texts", key, "characters"] = [len(text) for text in texts]
         if last in ("answer", "answers", "label"):
-            summary.values["values", key] = [v if isinstance(v, str) else int(v) for v in many]
-        if last in ("box", "boxes", "bbox") and len(many):
-            x0, y0, x1, y1 = np.asarray(value, np.float64).reshape(-1, 4).T
-            outside = (x0 < 0) | (y0 < 0) | (x1 > width) | (y1 > height) | (x1 <= x0) | (y1 <= y0)
-            area = (x1 - x0) * (y1 - y0) / (width * height)
-            measures = {"width": x1 - x0, "height": y1 - y0, "area": area, "outside": outside}
+            plain = [v.item() if isinstance(v, np.generic) else v for v in many]
+            shown = [v for v in plain if isinstance(v, str | int | float)]
+            summary.values |= {("values", key): shown} if shown else {}
+        if last in ("box", "boxes"):
+            several = not many or any(isinstance(box, list | tuple | np.ndarray) for box in many)
+            found = [box_of(box) for box in (many if several else [value])]
+            if wrong := sum(box is None for box in found):
+                summary.broken.append(f"{label}: {key}: {wrong} not four numbers")
+            corners = [box for box in found if box is not None]
+            measures = _measures(np.array(corners).reshape(-1, 4), width, height)
             summary.numbers |= {("boxes", key, name): v.tolist() for name, v in measures.items()}
     return summary
+
+
+def _measures(boxes: np.ndarray, width: float, height: float) -> dict[str, np.ndarray]:
+    """Of boxes float64[n, 4] in a picture of that size."""
+    x0, y0, x1, y1 = boxes.T
+    outside = (x0 < 0) | (y0 < 0) | (x1 > width) | (y1 > height) | (x1 <= x0) | (y1 <= y0)
+    area = (x1 - x0) * (y1 - y0) / (width * height)
+    return {"width": x1 - x0, "height": y1 - y0, "area": area, "outside": outside}
+
+
+def _format(data: bytes) -> str:
+    """Pillow's name of the format of an image that was decoded."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"  # Pillow would refuse the largest ones.
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format or "?"
 
 
 def pictures_of(example: Mapping[str, Any]) -> list[bytes]:
@@ -133,21 +154,42 @@ def pictures_of(example: Mapping[str, Any]) -> list[bytes]:
     return found + [data for data in several or () if isinstance(data, bytes)]
 
 
+def listed(value: Any) -> list:
+    """What an entry has one or several of, as a list."""
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+
+
+def box_of(value: Any) -> np.ndarray | None:
+    """float64[4]; None of anything but four finite numbers."""
+    try:
+        box = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return box if box.shape == (4,) and np.isfinite(box).all() else None
+
+
+def as_group(value: Any) -> Mapping[str, Any] | None:
+    """A group of lists, or the same as a list of groups; None of anything else."""
+    if isinstance(value, Mapping):
+        return value
+    groups = [g for g in value if isinstance(g, Mapping)] if isinstance(value, list) else []
+    names = dict.fromkeys(name for group in groups for name in group)
+    return {name: [group.get(name) for group in groups] for name in names} or None
+
+
 def entries(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Entries of an example; those of its groups as 'group/entry', as transforms name them."""
     for key, value in example.items():
-        if isinstance(value, Mapping):
-            yield from entries(value, f"{prefix}{key}/")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for name in value[0]:
-                yield f"{prefix}{key}/{name}", [entry.get(name) for entry in value]
-        else:
+        group = as_group(value)
+        if group is None:
             yield f"{prefix}{key}", value
+        else:
+            yield from entries(group, f"{prefix}{key}/")
 
 
-def _spread(values: Iterable[float]) -> list[float]:
+def _spread(values: array.array) -> list[float]:
     """[least, median, greatest]."""
-    ordered = np.sort(np.array(list(values), np.float64))
+    ordered = np.sort(np.asarray(values, np.float64))
     return [round(float(ordered[i]), 4) for i in (0, len(ordered) // 2, -1)]
 
 

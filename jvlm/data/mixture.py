@@ -8,6 +8,7 @@ of 65,536 samples holds each member a whole number of times, spread evenly, and 
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,10 +96,9 @@ class Mixture:
         ):
             if value not in known:
                 raise UserError(f"{where}.{key} {value!r} is unknown.{did_you_mean(value, known)}")
-        if temperature <= 0:
-            raise UserError(f"{where}.temperature is {temperature}: give a number above 0")
-        if not members:
-            raise UserError(f"{where}.members: there is none")
+        _check_positive(f"{where}.temperature", temperature)
+        if not members or not isinstance(members, Mapping):
+            raise UserError(f"{where}.members: there is none: give name -> source, transforms, ...")
         self.members = [
             _build_member(name, number, members[name], mix(seed, number + 1))
             for number, name in enumerate(sorted(members))
@@ -248,23 +248,30 @@ class MemberOrder:
 
 def _build_member(name: str, number: int, section: Mapping, seed: int) -> Member:
     where = f"data.mixture.members.{name}"
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where} is {section!r}: give source, transforms, weight, epochs")
     check_keys(section, ("source", "transforms", "weight", "epochs"), where=where)
     if "source" not in section:
         raise UserError(f"{where}: missing source")
     for key in ("weight", "epochs"):
-        value = section.get(key)
-        if value is not None and value <= 0:
-            raise UserError(f"{where}.{key} is {value}: give a number above 0")
+        if section.get(key) is not None:
+            _check_positive(f"{where}.{key}", section[key])
     weight = section.get("weight")
     return Member(
         name,
         number,
         build_source(section["source"], where=f"{where}.source"),
-        section.get("transforms", ()),
+        section.get("transforms") or (),
         1.0 if weight is None else weight,
         section.get("epochs"),
         seed,
     )
+
+
+def _check_positive(where: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise UserError(f"{where} is {value!r}: give a number above 0")
 
 
 def _make_phase(start: int, served: np.ndarray, weights: np.ndarray, seed: int) -> Phase:

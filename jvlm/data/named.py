@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from jvlm.data.sources.files import expand_braces
 from jvlm.data.sources.tfds import find_builder
 from jvlm.errors import UserError, did_you_mean
 
-# Kind -> endings of the files it reads; of a folder, the first kind that finds one is taken.
+# Kind -> endings of the files it reads, or says how to unpack; of a folder, the first kind that
+# finds one is taken.
 _ENDINGS = {
     "tar": (".tar", ".tar.gz", ".tgz"),
     "parquet": (".parquet",),
     "folder": SUFFIXES,
-    "jsonl": (".jsonl", ".json"),
-    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
+    "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
 }
 
 
@@ -69,15 +70,15 @@ def open_named(
         raise UserError(f"--kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
     if split and kind != "tfds":
         raise UserError("--split: only prepared data sets have splits")
-    if options and kind in ("tfds", "config"):
-        raise UserError("--option: only files and folders have options")
+    if options and kind == "config":
+        raise UserError("--option: a config has its own")
     if kind == "config":
         return _of_config(name)
-    if kind == "tfds":
-        return _prepared(name, split, data_dir)
     given = dict(map(_option, options))
+    if kind == "tfds":
+        return _prepared(name, split, data_dir, given)
     source = build_source({"kind": kind, "path": name, **given}, where="--option")
-    sizes = parallel_map(os.path.getsize, source.files, ahead=64, threads=16)
+    sizes = parallel_map(_size, source.files, ahead=64, threads=16)
     facts = {"name": name, "splits": {"all": len(source)}}
     facts |= {"bytes": sum(sizes), "files": len(source.files)}
     if getattr(source, "cut_short", ()):
@@ -104,6 +105,8 @@ def guess_kind(name: str, data_dir: str | None = None) -> str:
     for kind, endings in _ENDINGS.items():
         if kind != "folder" and expand_braces(path)[0].lower().endswith(endings):
             return kind
+    if os.path.exists(path):
+        raise UserError(f"{name}: its name does not tell the kind of file: say --kind")
     try:
         find_builder(name, data_dir)
     except UserError:
@@ -113,6 +116,11 @@ def guess_kind(name: str, data_dir: str | None = None) -> str:
         except UserError:
             pass
     return "tfds"
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; a picture that is a link to nowhere has none, and counts as broken."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -125,7 +133,7 @@ def _option(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _prepared(name: str, split: str | None, data_dir: str | None) -> Named:
+def _prepared(name: str, split: str | None, data_dir: str | None, options: Mapping) -> Named:
     builder = find_builder(name, data_dir)
     info, folder = builder.info, Path(builder.data_path)
     facts = {
@@ -140,8 +148,9 @@ def _prepared(name: str, split: str | None, data_dir: str | None) -> Named:
     if (folder / "dropped.jsonl").exists():
         facts["dropped"] = _dropped(folder / "dropped.jsonl")
     splits = [split] if split else [key for key, size in facts["splits"].items() if size]
-    section = {"kind": "tfds", "name": name, "data_dir": data_dir}
-    return Named("tfds", {key: build_source({**section, "split": key}) for key in splits}, facts)
+    section = {"kind": "tfds", "name": name, "data_dir": data_dir, **options}
+    parts = {key: build_source({**section, "split": key}, where="--option") for key in splits}
+    return Named("tfds", parts, facts)
 
 
 def _dropped(path: Path) -> dict[str, Any]:

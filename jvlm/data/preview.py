@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jvlm.data import images
-from jvlm.data.describe import pictures_of
+from jvlm.data.describe import as_group, box_of, listed, pictures_of
 from jvlm.errors import UserError
 
 Line = tuple[str, str]
@@ -24,6 +24,7 @@ Line = tuple[str, str]
 _BOXES = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#f032e6")
 _TEXT, _QUIET, _RIGHT = "#000000", "#606060", "#1a7f37"
 _MOST_LINES = 16
+_LARGEST = 600  # Pixels of a picture's longer side.
 _FONT_FOLDERS = (
     "/usr/share/fonts",
     "/usr/local/share/fonts",
@@ -121,9 +122,11 @@ def cell_of(example: Mapping[str, Any], class_names: Sequence[str] | None = None
     Raises:
       BadRecord: a picture that cannot be read.
     """
-    pixels = [images.decode(data) for data in pictures_of(example)]
     boxes = _boxes(example)
-    pictures = [Picture(p, () if number else boxes) for number, p in enumerate(pixels)]
+    pictures = [
+        _shrink(images.decode(data), () if number else boxes)
+        for number, data in enumerate(pictures_of(example))
+    ]
     keys = sorted(example, key=lambda key: key != "title")
     lines = [line for key in keys for line in _lines(key, example, class_names)]
     lines.sort(key=lambda line: line[1] == _QUIET)
@@ -187,6 +190,14 @@ def wrap(text: str, width: int, font: Any) -> list[str]:
     return lines
 
 
+def _shrink(pixels: np.ndarray, boxes: Sequence[tuple[np.ndarray, str]]) -> Picture:
+    """A photograph as large as a sheet needs it, which may have hundreds."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_LARGEST, _LARGEST))
+    scale = np.tile([image.width / pixels.shape[1], image.height / pixels.shape[0]], 2)
+    return Picture(np.asarray(image), [(box * scale, label) for box, label in boxes])
+
+
 def _scale(picture: Picture, side: int, count: int, font: Any) -> Image.Image:
     """A picture with its boxes, in its share of the square."""
     side = side // math.ceil(math.sqrt(count))
@@ -199,7 +210,7 @@ def _scale(picture: Picture, side: int, count: int, font: Any) -> Image.Image:
         ink = _BOXES[number % len(_BOXES)]
         x0, y0, x1, y1 = (float(value) * scale for value in box)
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=ink, width=2)
+        pen.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=ink, width=2)
         if label:
             label = label if len(label) < 40 else f"{label[:37]}..."
             width, height = round(small.getlength(label)) + 4, 14
@@ -235,56 +246,55 @@ def _join(pictures: Sequence[Image.Image], side: int) -> Image.Image | None:
     return joined
 
 
-def _boxes(example: Mapping[str, Any]) -> list[tuple[Sequence[float], str]]:
+def _boxes(example: Mapping[str, Any]) -> list[tuple[np.ndarray, str]]:
     """The boxes of an example, each with what is said of it."""
-    found = []
-    if "box" in example:
-        said = example.get("phrase") or _first(example.get("expressions"))
-        found.append((example["box"], said or ""))
-    for group in example.values():
-        if not isinstance(group, Mapping) or "box" not in group:
-            continue
-        others = {k: v for k, v in group.items() if k not in ("box", "start", "end")}
-        others = {"phrase": group["phrase"]} if "phrase" in group else others
-        for number, box in enumerate(group["box"]):
-            said = " ".join(str(values[number]) for values in others.values())
+    said = _texts(example.get("phrase")) or _texts(example.get("expressions"))
+    found = [(example.get("box"), said[0] if said else "")]
+    for group in filter(None, map(as_group, example.values())):
+        others = {k: listed(v) for k, v in group.items() if k not in ("box", "start", "end")}
+        others = {"phrase": others["phrase"]} if "phrase" in others else others
+        for number, box in enumerate(listed(group.get("box"))):
+            values = [values[number] for values in others.values() if number < len(values)]
+            said = " ".join(str(value) for value in values if value is not None)
             found.append((box, said or chr(65 + number)))  # Boxes to choose from have letters.
-    return found
+    return [(box_of(box), said) for box, said in found if box_of(box) is not None]
 
 
 def _lines(key: str, example: Mapping[str, Any], class_names: Sequence[str] | None) -> list[Line]:
     """The lines of an entry; none where another entry shows it, or it is not for people."""
     value = example[key]
-    if key in ("caption", "text", "title") and value:
-        return [(str(value), _TEXT)]
-    if key in ("captions", "expressions", "lines", "explanations") and len(value):
-        if isinstance(value, str):
-            return [(value, _TEXT)]
-        return [(text if key == "lines" else f"- {text}", _TEXT) for text in value]
-    if key in ("author", "dynasty", "keywords", "context", "category") and len(value):
-        return [(f"{key}: {value if isinstance(value, str) else ', '.join(value)}", _QUIET)]
+    if group := as_group(value):
+        if key == "questions":
+            pairs = zip(_column(group, "question"), _column(group, "answer"))
+            return [(f"Q: {question}  A: {answer}", _TEXT) for question, answer in pairs]
+        if key in ("turns", "conversations"):
+            turns = zip(_column(group, "from", "role"), _column(group, "value", "text", "content"))
+            return [(f"{who}: {said}", _TEXT) for who, said in turns]
+        return []
+    texts = _texts(value)
+    if key in ("caption", "text", "title", "captions", "expressions", "lines", "explanations"):
+        mark = "" if isinstance(value, str) or key == "lines" else "- "
+        return [(f"{mark}{text}", _TEXT) for text in texts]
+    if key in ("author", "dynasty", "keywords", "context", "category") and texts:
+        return [(f"{key}: {', '.join(texts)}", _QUIET)]
     if key == "question":
-        return [(f"Q: {value}", _TEXT), *_answers(example)]
-    if key == "questions" and isinstance(value, Mapping):
-        pairs = zip(value.get("question", ()), value.get("answer", ()))
-        return [(f"Q: {question}  A: {answer}", _TEXT) for question, answer in pairs]
+        return [*((f"Q: {text}", _TEXT) for text in texts), *_answers(example)]
     if key == "prompt":
-        return [(str(value), _TEXT), *_answers(example)]
-    if key in ("turns", "conversations"):
-        return [(f"{who}: {said}", _TEXT) for who, said in _turns(value)]
+        return [*((text, _TEXT) for text in texts), *_answers(example)]
     if key == "phrase" and "box" not in example:
-        return [(str(value), _TEXT)]
-    if key == "label" and not len(example.get("choices", ())) and int(value) >= 0:
-        name = class_names[int(value)] if class_names and int(value) < len(class_names) else value
-        return [(f"label: {name}", _RIGHT)]
+        return [(text, _TEXT) for text in texts]
+    if key == "label" and texts and not _texts(example.get("choices")) and texts != ["-1"]:
+        number = _index(value)
+        named = class_names and 0 <= number < len(class_names)
+        return [(f"label: {class_names[number] if named else ', '.join(texts)}", _RIGHT)]
     return []
 
 
 def _answers(example: Mapping[str, Any]) -> list[Line]:
     """Choices with the right one marked, or what annotators answered and how many of them."""
-    choices = example.get("choices", ())
-    if len(choices):
-        right = int(example.get("label", -1))
+    choices = _texts(example.get("choices"))
+    if choices:
+        right = _index(example.get("label"))
         marks = [
             ("x", _RIGHT) if number == right else (" ", _TEXT) for number in range(len(choices))
         ]
@@ -293,28 +303,31 @@ def _answers(example: Mapping[str, Any]) -> list[Line]:
             for number, (text, (mark, ink)) in enumerate(zip(choices, marks))
         ]
     answers = example.get("answers", example.get("answer"))
-    if answers is None or not len(answers):
-        return []
-    if isinstance(answers, str):
-        return [(f"A: {answers}", _RIGHT)]
-    counted = collections.Counter(answers).most_common()
-    shown = (f"{text} x{count}" if count > 1 else text for text, count in counted)
-    return [(f"A: {', '.join(shown)}", _RIGHT)]
+    if group := as_group(answers):  # VQAv2's own files: what each annotator said, and how sure.
+        answers = group.get("answer")
+    counted = collections.Counter(_texts(answers)).most_common()
+    shown = ", ".join(f"{text} x{count}" if count > 1 else text for text, count in counted)
+    return [(f"A: {shown}", _RIGHT)] if shown else []
 
 
-def _turns(value: Any) -> list[tuple[str, str]]:
-    """(who, what) of a conversation: a group of lists, or LLaVA's list of {from, value}."""
-    if isinstance(value, Mapping):
-        return list(zip(value.get("role", ()), value.get("text", ())))
+def _texts(value: Any) -> list[str]:
+    """The texts and numbers of an entry, one or several or none, as they are shown."""
     return [
-        (str(turn.get("from", turn.get("role", "?"))), str(turn.get("value", turn.get("text", ""))))
-        for turn in value
-        if isinstance(turn, Mapping)
+        str(entry)
+        for entry in listed(value)
+        if isinstance(entry, str | int | float | np.number) and entry != ""
     ]
 
 
-def _first(values: Any) -> Any:
-    return values[0] if values is not None and len(values) else None
+def _column(group: Mapping[str, Any], *names: str) -> list[str]:
+    """The first of these entries that a group of lists has, a text in every place."""
+    values = next((listed(group[name]) for name in names if name in group), [])
+    return ["" if value is None else str(value) for value in values]
+
+
+def _index(value: Any) -> int:
+    """A whole number; -1 of anything else."""
+    return int(value) if isinstance(value, int | np.integer) else -1
 
 
 def _font_files() -> list[str]:

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm data info` and `preview` on every kind of source."""
 
+import gzip
 import io
 import json
+import pickle
 import tarfile
 
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image, ImageFont
 
 from jvlm.data import preview
 from jvlm.data.describe import survey
+from jvlm.data.images import BadRecord
 from jvlm.data.named import guess_kind
 from jvlm.data.preview import cell_of, font_for, wrap
+from jvlm.data.sources import build_source
 
 
 def encode(width, height, kind="JPEG", colour=(200, 30, 60)):
@@ -104,6 +108,28 @@ def test_a_prepared_data_set(call, data_dir, tmp_path):
     assert "128 of 128 examples read" in out and "2 records and 1 entries of others" in out
 
 
+def test_linked_pictures(call, tmp_path):
+    """An import with --link keeps paths; with `image_root` the pictures are there."""
+    (tmp_path / "im").mkdir()
+    for number in range(3):
+        (tmp_path / f"im/{number}.jpg").write_bytes(encode(40, 30))
+    rows = [{"image": f"im/{n}.jpg", "caption": f"c {n}"} for n in range(3)]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    status, _, err = call("data", "import", "albef", tmp_path, tmp_path / "out", "--link")
+    assert status == 0, err
+    root = ("--option", f"image_root={tmp_path}")
+    for options, found in (((), 0), (root, 3)):
+        status, out, err = call("data", "info", tmp_path / "out", *options, "--json")
+        assert status == 0, err
+        assert json.loads(out)["sample"]["images"].get("image", {}).get("count", 0) == found
+    section = dict(kind="tfds", name=str(tmp_path / "out"), split="train")
+    source = build_source({**section, "image_root": str(tmp_path)})
+    assert pickle.loads(pickle.dumps(source))[0]["image"] == encode(40, 30)
+    (tmp_path / "im/0.jpg").unlink()
+    with pytest.raises(BadRecord, match="0.jpg: No such file"):
+        [source[index] for index in range(3)]
+
+
 def test_a_config(call):
     status, out, err = call("data", "info", "configs/clip/digits.py:test", "--sample", 5)
     assert status == 0 and "split data.source: 128 examples" in out, err
@@ -131,6 +157,51 @@ def test_boxes_outside_are_counted():
     assert box["width"] == [0, 31, 40]
 
 
+STRANGE = [
+    {"answers": [{"answer": "yes", "conf": 1}, {"answer": "no"}], "question": "q?", "category": 3},
+    {"captions": [None, "x"], "choices": None, "label": "cat", "answer": None, "caption": ["a"]},
+    {"boxes": [[1, 2, 3, 4], [1, 2], None], "label": 1.5, "box": "1 2 3 4"},
+    {"objects": [{"box": [0, 0, 5, 5], "phrase": "x"}, None, 3], "box": [1, 1, 1.1, 1.1]},
+    {"bbox": {"x": 1}, "label": [1, [2]], "answers": [1, 2, None], "phrase": ["a"], "prompt": []},
+    {"box": [float("nan")] * 4, "conversations": [{"from": "human"}, "x"], "turns": "x"},
+    {"question": 5, "answer": 7, "turns": None, "regions": {"box": [[1, 2, 3, 4]], "phrase": None}},
+    {"questions": {"question": ["a?", "b?"], "answer": ["", "c"]}, "text": "t", "label": True},
+]
+
+
+def test_entries_of_any_type(tmp_path, call):
+    """People's files use our names for other things; that is shown, or left out, never a crash."""
+    (tmp_path / "a.jpg").write_bytes(encode(40, 30))
+    rows = [{"image": "a.jpg", **row} for row in STRANGE]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = call("data", "info", tmp_path / "x.jsonl", "--json")
+    assert status == 0, err
+    sample = json.loads(out)["sample"]
+    assert sample["images"]["image"]["count"] == len(STRANGE)
+    wrong = ["2: boxes: 1 not four numbers", "2: box: 1 not four numbers"]
+    assert sample["broken"] == [*wrong, "5: box: 1 not four numbers"]
+    assert dict(sample["values"]["answers/answer"]["most_frequent"]) == {"yes": 1, "no": 1}
+    assert sample["boxes"]["box"]["count"] == sample["boxes"]["boxes"]["count"] == 1
+    assert "conversations/from" in sample["texts"]
+    assert call("data", "info", tmp_path / "x.jsonl")[0] == 0
+    status, out, err = call("data", "preview", tmp_path / "x.jsonl", "--out", tmp_path / "x.png")
+    assert status == 0, err
+    with Image.open(tmp_path / "x.png") as sheet:
+        assert sheet.width > 1000
+    shown = [cell_of({"image": encode(9, 9), **row}) for row in STRANGE]
+    assert [text for text, _ in shown[0].lines[:2]] == ["Q: q?", "A: yes, no"]
+    assert [said for _, said in shown[3].pictures[0].boxes] == ["", "x"]
+    assert ("Q: a?  A: ", preview._TEXT) in shown[7].lines
+    assert ("Q: b?  A: c", preview._TEXT) in shown[7].lines
+
+
+def test_a_link_to_nowhere(tmp_path, call):
+    (tmp_path / "a.jpg").write_bytes(encode(40, 30))
+    (tmp_path / "b.jpg").symlink_to("nowhere")
+    status, out, err = call("data", "info", tmp_path)
+    assert status == 0 and "broken: 1" in out and "b.jpg: No such file" in out, err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -139,17 +210,25 @@ def test_boxes_outside_are_counted():
         (["info", "none.jsonl", "--option", "image_rot=x"], "Did you mean 'image_root'"),
         (["info", "none.jsonl", "--option", "x"], "give KEY=VALUE"),
         (["info", "none.jsonl", "--split", "train"], "only prepared data sets have splits"),
-        (["info", "digit_scenes/tiny", "--option", "x=1"], "only files and folders have options"),
+        (["info", "digit_scenes/tiny", "--option", "x=1"], "--option: unknown key 'x'"),
+        (["info", "clip/digits", "--option", "x=1"], "--option: a config has its own"),
         (["info", "digit_scenes/tiny", "--sample", "0"], "at least 1"),
         (["info", "digit_scenes/tiny", "--split", "tset"], "splits: test"),
         (["preview", "digit_scenes/tiny", "--count", "0"], "at least 1"),
         (["preview", "digit_scenes/tiny", "--font", "none.ttf"], "--font none.ttf"),
         (["preview", "digit_scenes/tiny", "--out", "/nowhere/x.png"], "cannot be written"),
         (["preview", "EMPTY"], "no data set in this folder"),
+        (["info", "PACKED"], "is packed: unpack it with gunzip"),
+        (["info", "/dev/null"], "/dev/null: its name does not tell the kind of file: say --kind"),
     ],
 )
 def test_bad_input_is_one_line(call, tmp_path, arguments, message):
-    arguments = [tmp_path if argument == "EMPTY" else argument for argument in arguments]
+    packed = tmp_path / "folder/x.jsonl.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(b"{}"))
+    names = {"EMPTY": tmp_path / "empty", "PACKED": packed}
+    names["EMPTY"].mkdir()
+    arguments = [names.get(argument, argument) for argument in arguments]
     status, out, err = call("data", *arguments)
     assert status == 2 and message in err and out == "" and err.count("\n") == 1, err
 
@@ -201,6 +280,9 @@ def test_boxes_are_drawn_with_what_they_hold():
     sheet = np.asarray(preview.draw([cell], columns=1, side=400, font=font_for([])[0]))
     colours = {tuple(colour) for colour in sheet.reshape(-1, 3).tolist()}
     assert {(0xE6, 0x19, 0x4B), (0x3C, 0xB4, 0x4B)} <= colours
+    large = cell_of({"image": encode(3000, 1500), "box": [1500, 0, 3000, 750]}).pictures[0]
+    assert large.pixels.shape == (300, 600, 3)  # A sheet may have hundreds.
+    assert large.boxes[0][0].tolist() == [300, 0, 600, 150]
     several = cell_of({"images": [encode(40, 20)] * 3, "text": "x"})
     assert len(several.pictures) == 3
     preview.draw([several, cell], columns=4, side=90, font=font_for([])[0])

@@ -4,6 +4,7 @@
 
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from jvlm.data.images import BadRecord
 from jvlm.data.mixture import PERIOD, MemberOrder, Mixture
 from jvlm.data.pipeline import TrainBatches
 from jvlm.errors import UserError
+from jvlm.train import check_fingerprint, make_tokenizer
 
 
 def sequence(order, start, stop):
@@ -252,6 +254,12 @@ def test_the_mixture_as_a_source(numbers):
         ({"members": {"a": {"source": {}, "weight": 0}}}, "a.weight is 0"),
         ({"members": {"a": {"source": {}}}, "weights": "sqr"}, "Did you mean 'sqrt'"),
         ({"members": {"a": {"source": {}}}, "temperature": 0.0}, "temperature is 0"),
+        ({"members": {"a": {"source": {}}}, "temperature": "2"}, "temperature is '2'"),
+        ({"members": {"a": {"source": {}, "epochs": "3"}}}, "a.epochs is '3': give a number"),
+        ({"members": {"a": {"source": {}, "weight": float("nan")}}}, "a.weight is nan"),
+        ({"members": {"a": {"source": "coco"}}}, "members.a.source is 'coco': give kind"),
+        ({"members": {"a": "coco"}}, "members.a is 'coco': give source"),
+        ({"members": ["a"]}, "members: there is none: give name"),
     ],
 )
 def test_mistakes_are_named(section, message):
@@ -307,9 +315,24 @@ def test_training_resumes_bit_exactly(tmp_path, data_dir):
         jvlm.train(config, tmp_path / "other")
 
 
-def test_a_member_that_has_changed(tmp_path, numbers):
-    from jvlm.train import check_fingerprint
+def test_a_tokenizer_sees_some_of_every_member(numbers, tmp_path, monkeypatch):
+    members = {"a": (30, {"source": {"bad": (0, 6)}}), "b": (10, {})}
+    source = numbers(members).source
+    read = Numbers.__getitem__
+    monkeypatch.setattr(
+        Numbers, "__getitem__", lambda self, i: {"text": f"{self.size} {read(self, i)['id']}"}
+    )
+    monkeypatch.setattr(
+        sys.modules["jvlm.train"], "build_tokenizer", lambda section, folder, texts: list(texts)
+    )
+    config = config_lib.ml_collections.ConfigDict({"tokenizer": {"train_on": ("text",)}})
+    assert len(make_tokenizer(config, tmp_path, source)) == 38
+    config.tokenizer.train_examples = 20
+    want = [f"30 {i}" for i in range(2, 30, 2) if i != 6] + [f"10 {i}" for i in range(0, 10, 2)]
+    assert make_tokenizer(config, tmp_path, source) == want
 
+
+def test_a_member_that_has_changed(tmp_path, numbers):
     old = json.loads(json.dumps(numbers(MEMBERS).fingerprint()))
     check_fingerprint(old, numbers(MEMBERS).fingerprint())
     changed = numbers({**MEMBERS, "a": (31, {})}).fingerprint()

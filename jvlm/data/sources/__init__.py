@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets by random access: `len(source)`, `source[i] -> raw example`, `source.fingerprint`."""
 
-from collections.abc import Mapping
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from jvlm.config import construct
+from jvlm.config import construct, to_dict
 from jvlm.data.sources.folder import FolderSource
 from jvlm.data.sources.parquet import ParquetSource
 from jvlm.data.sources.rows import CSVSource, JSONLinesSource
@@ -40,8 +43,28 @@ SOURCES = {
 
 def build_source(section: Mapping, *, where: str = "data.source") -> Source:
     """Opens the data set of a config's `source` section: `kind` and that kind's arguments."""
-    options = dict(section)
+    if not hasattr(section, "keys"):  # A ConfigDict is no Mapping.
+        raise UserError(f"{where} is {section!r}: give kind and that kind's options")
+    options = to_dict(section)
     kind = options.pop("kind", "")
     if kind not in SOURCES:
         raise UserError(f"{where}.kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
+    parameters = inspect.signature(SOURCES[kind]).parameters
+    for key in options.keys() & parameters.keys():
+        hint = parameters[key].annotation
+        if not _fits(options[key], hint):
+            wanted = inspect.formatannotation(hint).replace("collections.abc.", "")
+            raise UserError(f"{where}.{key} is {options[key]!r}: give {wanted}")
     return construct(SOURCES[kind], options, where=where)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotation's type; text is no sequence of texts."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, option) for option in inner)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and len(value) == len(inner)
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(entry, inner[0]) for entry in value)
+    return isinstance(value, origin or hint) and not (hint is int and isinstance(value, bool))

@@ -16,6 +16,7 @@ from jvlm.data.images import BadRecord
 from jvlm.errors import UserError
 
 Paths = str | os.PathLike | Sequence[str]
+INDEX_SUFFIX = ".index.npz"  # Of what `tar_index` keeps beside shards.
 
 
 def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
@@ -34,14 +35,11 @@ def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
     for name in itertools.chain.from_iterable(map(expand_braces, map(os.fspath, given))):
         name = os.path.expanduser(name)
         if os.path.isdir(name):
-            files = sorted(
-                os.path.join(place, file)
-                for place, _, files in os.walk(name, followlinks=True)
-                for file in files
-                if file.lower().endswith(tuple(suffixes)) and not file.startswith(".")
-            )
+            files = files_below(name, suffixes)
         elif glob.has_magic(name) and not os.path.exists(name):
-            files = sorted(glob.glob(name, recursive=True))
+            # '/data/*' finds the indices too that lie beside tar shards.
+            found_here = glob.glob(name, recursive=True)
+            files = sorted(file for file in found_here if not file.endswith(INDEX_SUFFIX))
         else:
             files = [name]  # Whether it is there, its opening tells: a question less to a server.
         if not files:
@@ -52,15 +50,31 @@ def find_files(path: Paths, suffixes: Sequence[str]) -> list[str]:
     return found
 
 
+def files_below(folder: str | os.PathLike, suffixes: Sequence[str]) -> list[str]:
+    """Sorted paths of the files below a folder, but not of hidden ones nor in hidden folders."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(place, name)
+            for name in names
+            if name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
 def expand_braces(pattern: str) -> list[str]:
-    """'a{00..02}{x,y}' -> a00x, a00y, a01x, ...: ranges keep their zeros, as in a shell."""
+    """'a{00..02}{x,y}' -> a00x, a00y, a01x, ...: as in a shell, but not one within another."""
     match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
     if not match:
         return [pattern]
     first, last, options = match.groups()
     if options is None:
-        padded = max(map(len, (first, last))) if "0" in (first[0], last[0]) else 0
-        options = [f"{n:0{padded}d}" for n in range(int(first), int(last) + 1)]
+        is_padded = any(len(end) > 1 and end[0] == "0" for end in (first, last))
+        width = max(len(first), len(last)) if is_padded else 0
+        begin, end = int(first), int(last)
+        numbers = range(begin, end + 1) if begin <= end else range(begin, end - 1, -1)
+        options = [f"{n:0{width}d}" for n in numbers]
     else:
         options = options.split(",")
     tails = expand_braces(pattern[match.end() :])
@@ -81,9 +95,14 @@ def fingerprint(kind: str, path: Paths, files: Sequence[str], counts: Sequence[i
 class Reader:
     """Parts of many files; the last used ones stay open. Threads may share it, and it pickles."""
 
-    def __init__(self, keep_open: int = 256):
-        self._keep_open, self._open = keep_open, collections.OrderedDict()
-        self._lock = threading.Lock()
+    # Of a process, which may read many data sets and must not run out of files.
+    _most = max(8, min(256, os.sysconf("SC_OPEN_MAX") // 4))
+    _open: "collections.OrderedDict[tuple[int, str], _File]" = collections.OrderedDict()
+    _lock = threading.Lock()
+    _numbers = itertools.count()
+
+    def __init__(self):
+        self._number = next(self._numbers)  # A file may be another one when it is read anew.
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Bytes of a file.
@@ -92,7 +111,8 @@ class Reader:
           BadRecord: they are not there; names the file.
         """
         try:
-            data = os.pread(self._file(path).descriptor, size, offset)
+            file = self._file(path)  # Held, that it stays open while it is read.
+            data = read_at(file.descriptor, offset, size)
         except OSError as error:
             raise BadRecord(f"{path}: {error.strerror}") from None
         if len(data) < size:
@@ -100,22 +120,20 @@ class Reader:
         return data
 
     def _file(self, path: str) -> "_File":
+        key = self._number, path
         with self._lock:
-            if path in self._open:
-                self._open.move_to_end(path)
-                return self._open[path]
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
         file = _File(path)  # Which may take long, and others read meanwhile.
         with self._lock:
-            self._open[path] = file
-            if len(self._open) > self._keep_open:
+            self._open[key] = file
+            if len(self._open) > self._most:
                 self._open.popitem(last=False)  # Closed when the last thread has read from it.
         return file
 
-    def __getstate__(self):
-        return {"keep_open": self._keep_open}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __reduce__(self):
+        return Reader, ()
 
 
 class _File:
@@ -127,14 +145,28 @@ class _File:
             close(self.descriptor)
 
 
-def with_pictures(example: dict[str, Any], key: str | None, root: str) -> dict[str, Any]:
+def read_at(descriptor: int, offset: int, size: int) -> bytes:
+    """Bytes of a file, fewer only where it ends: of a mounted one, a read may give a part."""
+    data = os.pread(descriptor, size, offset)
+    while 0 < len(data) < size:
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def with_pictures(
+    example: dict[str, Any], key: str | None, root: str | None, path: str
+) -> dict[str, Any]:
     """Reads the pictures that a row points at.
 
     Args:
       example: a row. Its entry `key` is a path, encoded bytes, {'bytes', 'path'} as in the data
         sets of Hugging Face, or a list of these; a row without it stays as it is.
       key: of the pictures; None reads none.
-      root: folder of relative paths.
+      root: folder of relative paths; None is that of `path`.
+      path: of the file with the row.
 
     Returns:
       the row with `image` (bytes) and, of a file, `path`; of a list, with `images`.
@@ -145,11 +177,12 @@ def with_pictures(example: dict[str, Any], key: str | None, root: str) -> dict[s
     value = example.get(key) if key else None
     if value is None:
         return example
+    root = os.path.dirname(path) if root is None else os.path.expanduser(root)
     rest = {name: entry for name, entry in example.items() if name != key}
     if isinstance(value, list):
         return {**rest, "images": [_picture(entry, root)[0] for entry in value]}
-    data, path = _picture(value, root)
-    found = {"image": data} if path is None else {"path": path, "image": data}
+    data, file = _picture(value, root)
+    found = {"image": data} if file is None else {"path": file, "image": data}
     return {**example, **found} if isinstance(value, str) else {**rest, **found}
 
 
@@ -169,6 +202,11 @@ def _picture(value: Any, root: str) -> tuple[bytes, str | None]:
             return file.read(), path
     except (OSError, ValueError) as error:
         raise BadRecord(f"{path}: {getattr(error, 'strerror', error)}") from None
+
+
+def without_nulls(example: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are there: transforms know of no null."""
+    return {name: entry for name, entry in example.items() if entry is not None}
 
 
 def need_entries(example: Mapping[str, Any], names: Sequence[str], where: str) -> None:

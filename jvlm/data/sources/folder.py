@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.data import images
+from jvlm.data.sources.files import files_below
 from jvlm.errors import UserError
 
 
@@ -21,10 +22,11 @@ class FolderSource:
     class_names: list[str] | None = None
 
     def __init__(self, path: str, labels: bool = False):
-        self.files, self._labels = image_files(path), None
+        root = os.path.expanduser(path)
+        self.files, self._labels = image_files(root), None
         if labels:
             # Of a file, the first folder below `path` is its class; what has none is no example.
-            below = {file: Path(file).relative_to(path).parts for file in self.files}
+            below = {file: Path(file).relative_to(root).parts for file in self.files}
             self.files = sorted(
                 (file for file in self.files if len(below[file]) > 1), key=lambda f: below[f]
             )
@@ -50,20 +52,14 @@ class FolderSource:
 
 
 def image_files(folder: str) -> list[str]:
-    """Paths of all images below a folder, in sorted order, hidden files left out.
+    """Paths of all images below a folder, in sorted order; see `files_below`.
 
     Raises:
       UserError: no such folder, or no image in it.
     """
-    root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
-    files = sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if os.path.splitext(name)[1].lower() in images.SUFFIXES and not name.startswith(".")
-    )
+    files = files_below(Path(folder), images.SUFFIXES)
     if not files:
         raise UserError(f"{folder}: no image files ({', '.join(images.SUFFIXES)})")
     return files

@@ -23,6 +23,7 @@ from jvlm.data.sources.files import (
     fingerprint,
     need_entries,
     with_pictures,
+    without_nulls,
 )
 from jvlm.errors import UserError
 
@@ -30,13 +31,15 @@ from jvlm.errors import UserError
 class ParquetSource:
     """A table in one or several files; an example is a row, its entries plain Python values.
 
+    Entries that are null count as not there.
+
     A row can be had only with its row group, which is read and unpacked whole. In order that costs
     little; in the shuffled order of training nearly every row reads a group anew unless `memory`
     holds them all: with `cache` the groups are unpacked once, to files that are read a row at a
     time.
 
     Args:
-      path: see `find_files`; a folder is all parts below it.
+      path: see `find_files`; a folder is all parts below it, of all splits: 'data/train-*.parquet'.
       columns: those that are read; default all.
       image_key: column with pictures: bytes, {'bytes', 'path'} or paths, see `with_pictures`.
       image_root: folder of relative paths; default the file's own.
@@ -82,9 +85,12 @@ class ParquetSource:
         number = int(np.searchsorted(self._first, index, "right")) - 1
         path, group = self._groups[number]
         table = self._group(path, group)
-        (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
-        root = os.path.dirname(path) if self._image_root is None else self._image_root
-        example = with_pictures(example, self._image_key, root)
+        try:
+            (example,) = table.slice(index - int(self._first[number]), 1).to_pylist()
+        except UnicodeDecodeError as error:
+            raise BadRecord(f"{path}: row {index} of all: {error}") from None
+        example = without_nulls(example)
+        example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, f"{path}: row {index} of all")
         return example
 
@@ -97,8 +103,8 @@ class ParquetSource:
             if (path, group) not in self._kept:
                 try:
                     table = self._file(path).read_row_group(group, columns=self._columns)
-                except (OSError, pa.ArrowInvalid) as error:
-                    raise BadRecord(f"{path}: row group {group}: {error}") from None
+                except (OSError, pa.ArrowException) as error:
+                    raise BadRecord(f"{path}: row group {group}: {_line(error)}") from None
                 self._kept[path, group] = table
                 size = lambda: sum(table.nbytes for table in self._kept.values())
                 while len(self._kept) > 1 and size() > self._memory:
@@ -135,8 +141,9 @@ class ParquetSource:
         """Makes what every process has of its own."""
         self._lock = threading.Lock()
         self._kept: collections.OrderedDict[tuple[str, int], Any] = collections.OrderedDict()
-        self._file = functools.lru_cache(64)(_open)
-        self._copy = functools.lru_cache(1024)(_open_copy)
+        # Few files, since a mixture may have many sources.
+        self._file = functools.lru_cache(16)(_open)
+        self._copy = functools.lru_cache(64)(_open_copy)
 
 
 _OF_A_PROCESS = ("_lock", "_kept", "_file", "_copy")
@@ -148,8 +155,13 @@ def _open(path: str) -> Any:
 
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read as Parquet: {error}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """Arrow's messages run over several lines."""
+    return " ".join(str(error).split())
 
 
 def _open_copy(path: str) -> Any:
@@ -183,7 +195,13 @@ def _write_copy(path: str, columns: list[str] | None, out: str) -> None:
     try:
         with pa.ipc.new_file(part, schema) as writer:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=columns).select(schema.names)
+                try:
+                    table = file.read_row_group(group, columns=columns).select(schema.names)
+                except (OSError, pa.ArrowException) as error:
+                    raise UserError(
+                        f"{path}: row group {group}: {_line(error)}: leave out cache to go on "
+                        "without its rows, or leave out the file"
+                    ) from None
                 batches = table.combine_chunks().to_batches()
                 if len(batches) > 1:
                     raise UserError(f"{path}: row groups above 2 GB: leave out cache")

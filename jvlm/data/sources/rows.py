@@ -6,9 +6,8 @@ import csv
 import io
 import itertools
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,6 +20,7 @@ from jvlm.data.sources.files import (
     fingerprint,
     need_entries,
     with_pictures,
+    without_nulls,
 )
 from jvlm.errors import UserError
 
@@ -75,8 +75,8 @@ class RowsSource:
             example = self._parse(self._reader.read(path, begin, end - begin).decode(), path)
         except ValueError as error:
             raise BadRecord(f"{where}: {error}") from None
-        root = os.path.dirname(path) if self._image_root is None else self._image_root
-        example = with_pictures(example, self._image_key, root)
+        example = without_nulls(example)
+        example = with_pictures(example, self._image_key, self._image_root, path)
         need_entries(example, self._need, where)
         return example
 
@@ -103,6 +103,8 @@ class RowsSource:
 class JSONLinesSource(RowsSource):
     """JSON lines, or a file that is one JSON list (LLaVA's); each entry is an object.
 
+    Of an object, entries that are null count as not there.
+
     A line that is not JSON is unusable when it is its turn, not before. A list is read whole once
     to find its entries.
     """
@@ -111,10 +113,16 @@ class JSONLinesSource(RowsSource):
 
     def _rows(self, file, path):
         at = file.tell()
-        if file.read(64).lstrip()[:1] == b"[":
+        start = file.read(64).lstrip()
+        if start[:1] == b"[":
             file.seek(0)
             yield from _entries(file.read(), path)
             return
+        if re.match(rb"\{\s*\n", start):
+            raise UserError(
+                f"{path}: neither JSON lines nor a JSON list, but one object over many lines: "
+                "jvlm data import reads the annotation files of common data sets"
+            )
         file.seek(at)
         for line in file:
             if not line.isspace():
@@ -136,6 +144,8 @@ class CSVSource(RowsSource):
     Args:
       path, image_root, image_key, need: see `RowsSource`.
       delimiter: default a tab where the line of names has one, else a comma.
+      quotes: a field in double quotes may hold delimiters and line breaks; False takes quotes as
+        any other letter, for captions that were written as they are.
     """
 
     kind, suffixes = "csv", (".csv", ".tsv")
@@ -147,8 +157,10 @@ class CSVSource(RowsSource):
         image_key: str | None = "image",
         need: Sequence[str] = (),
         delimiter: str | None = None,
+        quotes: bool = True,
     ):
         self._delimiter = delimiter
+        self._quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         self._formats: dict[str, tuple[str, list[str]]] = {}
         super().__init__(path, image_root, image_key, need)
 
@@ -158,32 +170,42 @@ class CSVSource(RowsSource):
         file.seek(start)
         try:
             # A reader takes as many lines as a row has, and no more.
-            names = next(csv.reader((line.decode() for line in file), delimiter=delimiter), [])
+            names = next(self._reader_of((line.decode() for line in file), delimiter), [])
             self._formats[path] = delimiter, names
             at = end = file.tell()
+            ended = False
 
             def lines():
-                nonlocal end
+                nonlocal end, ended
                 for line in file:
                     end += len(line)
                     yield line.decode("latin-1")  # Where rows end, no encoding changes.
+                ended = True
+                yield "\n"  # No row, unless a quote is open.
 
-            for row in csv.reader(lines(), delimiter=delimiter):
+            count = 0
+            for row in self._reader_of(lines(), delimiter):
+                count += bool(row)
+                if row and ended:
+                    raise ValueError(f"the quote in row {count} does not end; or set quotes=False")
                 if row:
                     yield at, end
                 at = end
-        except (ValueError, csv.Error) as error:
+        except (ValueError, TypeError, csv.Error) as error:
             raise UserError(f"{path}: cannot be read as CSV: {error}") from None
 
     def _parse(self, text, path):
         delimiter, names = self._formats[path]
         try:
-            (values,) = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            (values,) = self._reader_of(io.StringIO(text, newline=""), delimiter)
         except csv.Error as error:
             raise ValueError(error) from None
         if len(values) != len(names):
             raise ValueError(f"{len(values)} values, but {len(names)} names on top")
         return dict(zip(names, values))
+
+    def _reader_of(self, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=delimiter, quoting=self._quoting)
 
 
 def _entries(data: bytes, path: str) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from jvlm.data.images import SUFFIXES, BadRecord
-from jvlm.data.sources.files import Paths, Reader, find_files, fingerprint, need_entries
+from jvlm.data.sources.files import (
+    Paths,
+    Reader,
+    find_files,
+    fingerprint,
+    need_entries,
+    without_nulls,
+)
 from jvlm.data.sources.tar_index import BLOCK, load_indices, members, split_name
 from jvlm.errors import UserError
 
@@ -18,10 +25,11 @@ from jvlm.errors import UserError
 class TarSource:
     """WebDataset's shards: neighbouring files whose names agree up to the first dot are a sample.
 
-    An example has `__key__`, that name; `image` (bytes) of .jpg, .png, .webp ...; `caption` of
-    .txt, which is there as `txt` too; the fields of .json; `label`, the int in .cls; and the bytes
-    of anything else under its extension. Of two-part extensions the last part says how they are
-    read and the whole is the entry's name: `mask.png` is bytes, `en.txt` text.
+    An example has `__key__`, that name; `image` (bytes) of .jpg, .png, .webp ..., the first one
+    where there are several; `caption` of .txt, which is there as `txt` too; the fields of .json;
+    `label`, the int in .cls; and the bytes of anything else under its extension. Of two-part
+    extensions the last part says how they are read and the whole is the entry's name: `mask.png` is
+    bytes, `en.txt` text.
 
     Where the samples begin is looked up once and kept in `<shard>.index.npz`, beside the shard or,
     where that cannot be written, below $XDG_CACHE_HOME/jvlm (~/.cache/jvlm), for as long as size
@@ -88,13 +96,17 @@ class TarSource:
                 elif kind == "txt":
                     content = content.decode()
                 if extension == "json" and "json" not in self._names:
-                    fields = content
+                    if not isinstance(content, dict):
+                        raise ValueError(f"its .json is no object, but {type(content).__name__}")
+                    fields = without_nulls(content)
                 else:
                     entries[extension] = content
-            named = {self._name(extension): value for extension, value in entries.items()}
+            named = {}
+            for extension, value in entries.items():
+                named.setdefault(self._name(extension), value)
             texts = {"txt": entries["txt"]} if "txt" in entries else {}
             example = {"__key__": key, **fields, **texts, **named}
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise BadRecord(f"{path}: sample {key!r}: {error}") from None
         need_entries(example, self._need, f"{path}: sample {key!r}")
         return example

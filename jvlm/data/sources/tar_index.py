@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jvlm.data.parallel import parallel_map
+from jvlm.data.sources.files import INDEX_SUFFIX, read_at
 from jvlm.errors import UserError
 
 BLOCK = 512
@@ -63,20 +64,24 @@ def index_places(shard: str) -> list[Path]:
     """Where the index of a shard may lie: beside it, or in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jvlm" / "tar"
     name = hashlib.blake2b(os.path.abspath(shard).encode(), digest_size=16).hexdigest()
-    return [Path(f"{shard}.index.npz"), cache / f"{name}.index.npz"]
+    return [Path(f"{shard}{INDEX_SUFFIX}"), cache / f"{name}{INDEX_SUFFIX}"]
 
 
 def make_index(shard: str) -> Index:
     """Reads the headers of a shard.
 
     Raises:
-      UserError: not a tar file, a packed one, or one with two files of one name.
+      UserError: not a tar file, a packed one, one with two files of one name, or one in which the
+        files of a sample lie apart, as where a folder was packed in no order.
     """
     starts, whole, end = array.array("I"), False, 0
     sample, extensions = None, set()
+    samples, files = set(), set()  # Hashes: a shard may have a million.
     try:
         with open(shard, "rb") as file:
             length = os.fstat(file.fileno()).st_size
+            if 0 < length < BLOCK:  # A pointer of git-lfs, or a server's message.
+                raise ValueError("no tar file, or damaged at byte 0: fetch it again")
             for begin, name, start, size in members(windowed(file.fileno()), length):
                 if not name:
                     whole, end = True, begin
@@ -87,8 +92,16 @@ def make_index(shard: str) -> Index:
                 if key is None:
                     continue
                 if key != sample:
+                    # Shards that were joined may have a key again, but from its first file on.
+                    if hash(key) in samples and hash((key, extension)) not in files:
+                        raise UserError(
+                            f"{shard}: {name} lies apart from the other files of its sample: pack "
+                            "them in order, with tar --sort=name"
+                        )
                     starts.append(begin // BLOCK)
                     sample, extensions = key, set()
+                samples.add(hash(key))
+                files.add(hash((key, extension)))
                 if extension in extensions:
                     raise UserError(f"{shard}: has {name} twice in a row")
                 extensions.add(extension)
@@ -207,7 +220,7 @@ def windowed(descriptor: int) -> Callable[[int, int], bytes]:
     def read(offset: int, size: int) -> bytes:
         nonlocal place, window
         if not place <= offset <= offset + size <= place + len(window):
-            place, window = offset, os.pread(descriptor, max(size, _WINDOW), offset)
+            place, window = offset, read_at(descriptor, offset, max(size, _WINDOW))
         return window[offset - place :][:size]
 
     return read

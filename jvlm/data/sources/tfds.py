@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jvlm.data.examples import example_parser
+from jvlm.data.sources.files import with_pictures
 from jvlm.errors import UserError
 
 
@@ -22,10 +23,18 @@ class TFDSSource:
       name: 'digit_scenes/small', 'coco_captions/2014:1.1.0', or the data set's folder.
       split: 'train', 'test[:100]', ...
       data_dir: default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      image_root: of a data set imported with --link, the folder that its paths of pictures are
+        relative to; the files in `file`, `files` are read into `image`, `images`.
     """
 
-    def __init__(self, name: str, split: str, data_dir: str | None = None):
-        self._arguments = (name, split, data_dir)
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        data_dir: str | None = None,
+        image_root: str | None = None,
+    ):
+        self._arguments, self._image_root = (name, split, data_dir), image_root
         size = len(self._opened[1])
         if not size:
             raise UserError(f"data set {name}, split {split}: empty")
@@ -36,7 +45,11 @@ class TFDSSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         parse, records = self._opened
-        return parse(records[index])
+        example = parse(records[index])
+        if self._image_root is not None:
+            for key in ("file", "files"):
+                example = with_pictures(example, key, self._image_root, "")
+        return example
 
     @property
     def class_names(self) -> list[str] | None:

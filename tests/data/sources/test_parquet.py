@@ -74,6 +74,7 @@ def test_columns_and_paths(parts, tmp_path):
     path = write(tmp_path / "x.parquet", rows)
     source = build_source(dict(kind="parquet", path=path, image_key="file", need=("text",)))
     assert source[0]["image"] == b"A" and source[0]["text"] == "a"
+    assert build_source(dict(kind="parquet", path=path, image_key="file"))[2] == {}
     with pytest.raises(BadRecord, match="b.jpg: No such file"):
         source[1]
     with pytest.raises(BadRecord, match="no 'text'"):
@@ -89,3 +90,30 @@ def test_what_is_no_parquet_is_named(tmp_path):
         build_source(dict(kind="parquet", path=str(tmp_path / "y.parquet")))
     with pytest.raises(UserError, match="no rows"):
         build_source(dict(kind="parquet", path=write(tmp_path / "z.parquet", [{"a": 1}][:0])))
+
+
+def test_damage_is_named(tmp_path):
+    """Of a page, its group's rows are unusable when it is their turn; a copy cannot be made."""
+    rows = [{"caption": f"{n} " * 99} for n in range(40)]
+    path = write(tmp_path / "x.parquet", rows, group=20)
+    data = bytearray((tmp_path / "x.parquet").read_bytes())
+    data[4:90] = b"?" * 86
+    (tmp_path / "x.parquet").write_bytes(data)
+    section = dict(kind="parquet", path=path)
+    source = build_source(section)
+    assert source[20] == rows[20]
+    with pytest.raises(BadRecord, match="x.parquet: row group 0: .*") as caught:
+        source[0]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="x.parquet: row group 0: .*leave out cache"):
+        build_source({**section, "cache": str(tmp_path / "cache")})
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_texts_that_are_no_utf8(tmp_path):
+    caption = pa.array([b"fine", b"\xff"]).view(pa.string())
+    pq.write_table(pa.table({"caption": caption}), tmp_path / "x.parquet")
+    source = build_source(dict(kind="parquet", path=str(tmp_path / "x.parquet")))
+    assert source[0] == {"caption": "fine"}
+    with pytest.raises(BadRecord, match="x.parquet: row 1 of all: 'utf-8' codec"):
+        source[1]

@@ -58,7 +58,9 @@ def test_json_list(folder, indent):
 
 
 def test_bad_lines_wait_for_their_turn(folder):
-    (folder / "x.jsonl").write_bytes(b'{"caption": "x"}\n{"caption\n[1]\n{"caption": "\xff"}\n{}\n')
+    (folder / "x.jsonl").write_bytes(
+        b'{"caption": "x", "n": null}\n{"caption\n[1]\n{"caption": "\xff"}\n{}\n'
+    )
     source = build_source(dict(kind="jsonl", path=str(folder / "x.jsonl"), need=("caption",)))
     assert len(source) == 5 and source[0] == {"caption": "x"}
     for index, message in ((1, "x.jsonl: row 2"), (2, "no JSON object, but list"), (3, "utf-8")):
@@ -101,13 +103,27 @@ def test_csv_rows_of_another_length(folder):
         source[1]
 
 
+def test_csv_quotes(folder):
+    """Captions as people write them; a quote that never ends may not swallow the rows below."""
+    section = dict(kind="csv", path=str(folder / "x.tsv"), image_key="filepath")
+    (folder / "x.tsv").write_text('filepath\ttitle\na.jpg\t"a" b\na.jpg\t"so\na.jpg\tc"\n')
+    source = build_source({**section, "quotes": False})
+    assert [source[i]["title"] for i in range(len(source))] == ['"a" b', '"so', 'c"']
+    (folder / "x.tsv").write_text('filepath\ttitle\na.jpg\t"last\nline"')
+    assert [build_source(section)[0]["title"]] == ["last\nline"]
+    with pytest.raises(UserError, match='x.tsv: .*"delimiter" must be'):
+        build_source({**section, "delimiter": "ab"})
+
+
 @pytest.mark.parametrize(
     "kind, content, message",
     [
         ("jsonl", b"", "no rows"),
         ("jsonl", b'[{"a": 1}, {"a"', "cannot be read as a JSON list"),
-        ("jsonl", gzip.compress(b"{}"), "gunzip"),
+        ("jsonl", gzip.compress(b"{}", mtime=0), "gunzip"),
+        ("jsonl", b'{\n "images": []\n}\n', "one object over many lines"),
         ("csv", b"a,b\n", "no rows"),
+        ("csv", b'a,b\n1,2\n\n3,"4\n5,6\n', "the quote in row 2 does not end; or set quotes"),
         ("csv", b"\xff\xfea\n1\n", "cannot be read as CSV"),
     ],
 )

@@ -147,7 +147,8 @@ def test_a_download_that_was_cut_short(tmp_path, capsys):
     "content, message",
     [
         (b"<html>not found</html>" * 50, "no tar file, or damaged at byte 0"),
-        (gzip.compress(os.urandom(2000)), "packed.*gunzip"),
+        (gzip.compress(np.random.default_rng(0).bytes(2000), mtime=0), "packed.*gunzip"),
+        (b"version https://git-lfs.github.com/spec/v1", "no tar file"),
         (b"", "no samples"),
     ],
 )
@@ -176,11 +177,23 @@ def test_other_mistakes_are_named(tmp_path):
         TarSource(twice)
 
 
+def test_files_of_a_sample_that_lie_apart(tmp_path):
+    """A folder packed in no order would be samples of one file each, most without captions."""
+    files = [file for part in range(3) for n in (1, 2) for file in sample(n)[part : part + 1]]
+    with pytest.raises(UserError, match="x.tar: 000001.txt lies apart .* tar --sort=name"):
+        TarSource(write_tar(tmp_path / "x.tar", files))
+    joined = sample(1) + sample(2) + sample(1)  # Which is no such thing.
+    assert len(TarSource(write_tar(tmp_path / "y.tar", joined))) == 3
+
+
 def test_samples_that_cannot_be_used(tmp_path):
     files = [("a.txt", "x"), ("b.jpg", b"b"), ("b.json", "{"), ("c.jpg", b"c"), ("c.cls", "7\n")]
-    files += [("d.jpg", b"d"), ("d.txt", b"\xff\xfe")]
+    files += [("d.jpg", b"d"), ("d.txt", b"\xff\xfe"), ("e.jpg", b"e"), ("e.json", b"[1]")]
+    files += [("f.jpg", b"jpg"), ("f.png", b"png")]
     source = TarSource(write_tar(tmp_path / "x.tar", files))
-    for index, message in ((0, "x.tar: sample 'a': no 'image', only"), (1, "'b'"), (3, "'d'")):
+    assert source[5] == {"__key__": "f", "image": b"jpg"}
+    mistakes = [(0, "x.tar: sample 'a': no 'image', only"), (1, "'b'"), (3, "'d'")]
+    for index, message in (*mistakes, (4, "'e': its .json is no object, but list")):
         with pytest.raises(BadRecord, match=message):
             source[index]
     assert source[2] == {"__key__": "c", "image": b"c", "label": 7}
@@ -188,3 +201,9 @@ def test_samples_that_cannot_be_used(tmp_path):
     os.truncate(source.files[0], 600)
     with pytest.raises(BadRecord, match="was it changed"):
         source[2]
+
+
+def test_a_pattern_that_matches_the_index_too(tmp_path):
+    shards(tmp_path)
+    for _ in range(2):
+        assert len(TarSource(str(tmp_path / "*"))) == 12
