@@ -40,14 +40,19 @@ def decode_image(example, rng, *, key: str = "image") -> Example:
 def read_image(example, rng, *, root: str, key: str = "file", out: str = "image") -> Example:
     """The file at a path below `root` -> uint8[H, W, 3]: of data that was imported by --link.
 
+    Of several (`files`) as a step of `each_image` with key='files', where its own key is 'image'.
+
     Raises:
       BadRecord: missing or damaged; it is replaced, and counted.
     """
+    path = os.path.join(root, example[key])
     try:
-        with open(os.path.join(root, example[key]), "rb") as file:
+        with open(path, "rb") as file:
             return {out: images.decode(file.read())}
     except OSError as error:
-        raise images.BadRecord(f"{error.filename}: {error.strerror}") from None
+        raise images.BadRecord(f"{path}: {error.strerror}") from None
+    except images.BadRecord as error:
+        raise images.BadRecord(f"{path}: {error}") from None
 
 
 def image_size(example, rng, *, key: str = "image", out: str = "size") -> Example:

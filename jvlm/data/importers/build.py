@@ -3,6 +3,7 @@
 """From a record to the example that is stored: pictures opened, boxes and values checked."""
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
@@ -43,7 +44,7 @@ class Builder:
 
         Args:
           name: the record's id.
-          values: feature -> value; absent ones and None get the feature's empty value.
+          values: feature -> value; absent ones, None and NaN get the feature's empty value.
           blobs: its pictures.
 
         Returns:
@@ -70,6 +71,10 @@ class Builder:
             else:
                 example[key] = self._value(key, kind, values.get(key), first)
         return example, left_out
+
+    @functools.cached_property
+    def _label_index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.labels)}
 
     def _pictures(self, key: str, kind: str, pictures: Sequence[Picture]) -> dict[str, Any]:
         if kind == "image" and len(pictures) != 1:
@@ -111,12 +116,12 @@ class Builder:
     def _value(self, key: str, kind: Feature, value: Any, picture: Picture | None) -> Any:
         if kind == "box":
             return check_box(value, picture)
-        if value is None:
+        if value is None or value != value:  # NaN is how pandas writes it.
             return -1 if key == "label" else _EMPTY[kind]
         if kind == "text" and isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # Ids are numbers in some files, texts in others.
         if kind == "label" and isinstance(value, str) and self.labels:
-            value = self.labels.index(value) if value in self.labels else value
+            value = self._label_index.get(value, value)
         if kind == "label" and self.labels and value not in range(-1, len(self.labels)):
             raise Unusable("unknown label", f"{ascii(value)[:60]} of {len(self.labels)}")
         return value

@@ -9,6 +9,7 @@ what was dropped) and `1.0.0/`, what DST will hold. Then one rename makes it DST
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -34,6 +35,10 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.progress import bar
 
 SHARD_BYTES = 64 << 20
+_LOCK = "lock"
+_OWN = {_LOCK, "work", VERSION, "dropped.jsonl"}  # What is in DST.part.
+# What file systems without locks answer: some of NFS, of Lustre and of mounted buckets.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +105,7 @@ def import_data(
         raise UserError(
             f"DST {destination}: its last part names the data set: letters, digits and _ only"
         )
-    if target.exists():
+    if os.path.lexists(target):
         raise UserError(f"{destination} is there already: give a new folder, or remove it")
     files = _open_source(source, images)
     with _working_folder(target) as part:
@@ -120,13 +125,20 @@ def import_data(
             raise UserError(report.too_many(summary, max_bad, listed)) from None
         (part / "dropped.jsonl").unlink(missing_ok=True)  # Of a call with a smaller max_bad.
         summary = report.collect(job.spool, plan, job.shards / "dropped.jsonl")
-        splits = _write_metadata(job, plan, done, f"Imported by jvlm {__version__} as {kind}.")
+        description = f"Imported by jvlm {__version__} as {kind}."
+        if options.link:
+            description += f" Paths are relative to {build.root}."
+        splits = _write_metadata(job, plan, done, description)
+        if os.path.lexists(target):  # Another one's, meanwhile.
+            raise UserError(f"{destination} is there now: remove it, then the same command goes on")
         shutil.rmtree(job.spool)
+        (part / _LOCK).unlink()
         part.rename(target)
     return dataclasses.replace(
         summary,
         path=str(target),
         splits=splits,
+        linked=build.root if options.link else "",
         bytes=sum(shard["bytes"] for shard in done),
         seconds=round(time.monotonic() - began, 1),
     )
@@ -148,12 +160,21 @@ def _working_folder(target: Path) -> Iterator[Path]:
     part = target.with_name(f"{target.name}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
-        lock = os.open(part, os.O_RDONLY)
+        others = {name for name in os.listdir(part) if name[0] != "."} - _OWN
+        if others:  # They would be removed with it.
+            raise UserError(
+                f"{part}: has {min(others)} in it, which no import made: give another DST"
+            )
+        # A file that is open for writing: NFS locks nothing else.
+        lock = os.open(part / _LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{part}: another import is writing it") from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
             try:
                 yield part
             except UserError:
@@ -180,23 +201,29 @@ def _make_plan(part: Path, kind: str, files: Files, options: Options, shard_byte
                 f"{part} holds an unfinished import with another {', '.join(changed)}: finish that "
                 "one with the same arguments and files, or remove the folder"
             )
-        return Plan.load(before["plan"])
+        plan = Plan.load(before["plan"])
+        _check_reader(plan)
+        return plan
     for folder in (part / "work", part / VERSION):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     with bar(KINDS[kind].read(files), unit="record") as records:
         plan = write_spool(records, part / "work", shard_bytes, stored=not options.link)
-    if not plan.shards:
+    if not plan.shards and not plan.dropped:
         raise UserError(f"{files.root}: no records in it as {kind}: {KINDS[kind].help}")
     if plan.videos and options.link:
         raise UserError("--link: frames of video files are no files: import without it")
     if plan.archives and options.link:
         raise UserError("--link: pictures inside archives are no files: import without it")
-    if plan.videos and importlib.util.find_spec("cv2") is None:
-        raise UserError("videos are read by OpenCV: pip install opencv-python-headless")
+    _check_reader(plan)
     of = _fingerprint(kind, files, options)
     write_json(saved, {"of": of, "asked": sorted(files.asked), "plan": dataclasses.asdict(plan)})
     return plan
+
+
+def _check_reader(plan: Plan) -> None:
+    if plan.videos and importlib.util.find_spec("cv2") is None:
+        raise UserError("videos are read by OpenCV: pip install opencv-python-headless")
 
 
 def _fingerprint(kind: str, files: Files, options: Options) -> dict[str, Any]:
@@ -204,7 +231,10 @@ def _fingerprint(kind: str, files: Files, options: Options) -> dict[str, Any]:
     digest = hashlib.blake2b(digest_size=16)
     for patterns in sorted(files.asked):
         for path in files.find(*patterns):
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except OSError:  # A link to nowhere: a missing picture, not a reason to end.
+                stat = path.lstat()
             digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="replace"))
     return {
         "kind": kind,
@@ -275,7 +305,7 @@ def _write_in_processes(
             finished, waiting = concurrent.futures.wait(
                 waiting, 0.2, concurrent.futures.FIRST_COMPLETED
             )
-            advance(*counts)
+            advance(*counts.get_obj())  # No lock: a worker that was killed may hold it.
             for future in finished:
                 future.result()
         return [future.result() for future in futures]

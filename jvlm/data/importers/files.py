@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from jvlm.errors import UserError
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 VIDEOS = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
-_SPLITS = (
-    *(("test-dev", "testdev"), ("testdev", "testdev"), ("test", "test")),
-    *(("val", "validation"), ("dev", "validation")),
-)
+_SPLITS = {
+    "train": r"train(ing|val)?",
+    "testdev": r"test[-_]?dev",
+    "test": r"test(ing|std)?",
+    "validation": r"(mini)?val(id|idation)?|dev",
+}
+_MARKS = [
+    (split, re.compile(f"(?<![a-z])({mark})(set|split)?(?![a-z])"))
+    for split, mark in _SPLITS.items()
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,10 @@ class Files:
             return [self.root.name]
         found = []
         for place, folders, names in os.walk(self.root, followlinks=True):
-            # An import's own folder may be below SRC, half-done.
+            # What imports made may be below SRC, half-done or whole.
+            if "dataset_info.json" in names:
+                folders.clear()
+                continue
             folders[:] = sorted(f for f in folders if not f.startswith(".") and f[-5:] != ".part")
             found += [os.path.relpath(os.path.join(place, name), self.root) for name in names]
         return sorted(found)
@@ -77,6 +87,15 @@ class Files:
         if not found:
             raise UserError(f"{self.root}: no file {' or '.join(patterns)}")
         return found
+
+    def relative(self, path: Path) -> str:
+        """A file's path below the root."""
+        return os.path.relpath(path, self.folder)
+
+    def split(self, path: Path) -> str:
+        """The split that a file's name tells, or else the folders it is in, below the root."""
+        folders = Path(self.relative(path)).parent.parts
+        return split_of(path.stem, *folders[::-1])
 
     def image(self, *names: str, anywhere: bool = True) -> Blob:
         """The picture of the first name that is there, below the image folder.
@@ -169,10 +188,14 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any] | Dropped]:
                     yield Dropped(name, "not JSON")
 
 
-def split_of(name: str) -> str:
-    """The split that a file's name tells: 'ccpc_valid_v1.0' is validation; default train."""
-    name = name.lower()
-    for mark, split in _SPLITS:
-        if mark in name:
-            return split
+def split_of(*names: str) -> str:
+    """The split that the first of some names tells: 'ccpc_valid_v1.0' is validation.
+
+    By whole words: 'latest' tells of no test, 'retrieval' of no validation. Default train.
+    """
+    for name in names:
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()  # testA.
+        for split, mark in _MARKS:
+            if mark.search(words):
+                return split
     return "train"

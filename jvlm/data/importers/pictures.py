@@ -151,9 +151,12 @@ def frame_files(blob: Blob, count: int) -> list[str]:
     """The pictures of a folder, or of more than `count` evenly spaced ones, as `sample_frames`.
 
     Raises:
-      Unusable: there is none.
+      Unusable: there is none, or the folder cannot be read.
     """
-    frames = [path for path in Path(blob.path).iterdir() if path.suffix.lower() in PICTURES]
+    try:
+        frames = [path for path in Path(blob.path).iterdir() if path.suffix.lower() in PICTURES]
+    except OSError as error:
+        raise Unusable("unreadable file", f"{blob.path}: {error.strerror}") from None
     # By length first: frame 2 is before frame 10, whether or not they are padded.
     frames.sort(key=lambda path: (len(path.name), path.name))
     if not frames:

@@ -26,6 +26,7 @@ class Summary:
       repeats: share of the records that store the pictures of the one before once more.
       path: the data set's folder.
       splits: split -> records in it.
+      linked: folder that stored paths are relative to; "" where pictures are stored.
       bytes: of the serialised examples.
       seconds: that the call took.
     """
@@ -37,6 +38,7 @@ class Summary:
     repeats: float
     path: str = ""
     splits: dict[str, int] = dataclasses.field(default_factory=dict)
+    linked: str = ""
     bytes: int = 0
     seconds: float = 0.0
 
@@ -66,10 +68,15 @@ def collect(work: Path, plan: Plan, out: Path) -> Summary:
                     entry = json.loads(line)
                     counts["entry" in entry][entry["reason"]] += 1
                     first = ": ".join(filter(None, (entry["id"], entry["detail"])))
-                    examples.setdefault(entry["reason"], first)
+                    examples.setdefault(entry["reason"], _printable(first))
     sort = lambda counter: dict(counter.most_common())
     total = plan.records + plan.dropped
     return Summary(total, sort(counts[False]), sort(counts[True]), examples, plan.repeats)
+
+
+def _printable(text: str) -> str:
+    """One line, which any terminal takes: names of files may have bytes that are no letters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def describe(summary: Summary) -> list[str]:
@@ -91,6 +98,8 @@ def describe(summary: Summary) -> list[str]:
         f'read it with source=dict(kind="tfds", name="{path.name}", split="{[*summary.splits][0]}",'
         f' data_dir="{path.parent}")'
     )
+    if summary.linked:
+        lines.append(f'and its pictures with ("read_image", dict(root="{summary.linked}"))')
     return lines
 
 

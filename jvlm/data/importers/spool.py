@@ -102,6 +102,7 @@ def write_spool(
                 dropped += 1
                 continue
             name = re.sub(r"\W", "_", record.split)
+            name = "all_" if name == "all" else name  # To TFDS, 'all' is all splits.
             if name not in splits:
                 file = stack.enter_context(open(folder / f"{name}.jsonl", "wb"))
                 splits[name] = _Split(file)
@@ -172,7 +173,7 @@ def _size(blob: Blob) -> int:
         return blob.size
     try:
         return os.path.getsize(blob.path) - blob.offset
-    except OSError:
+    except (OSError, ValueError):  # The latter of a name with a null character.
         return 0
 
 

@@ -44,6 +44,8 @@ class TFDSSource:
         return self.fingerprint["size"]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         parse, records = self._opened
         example = parse(records[index])
         if self._image_root is not None:

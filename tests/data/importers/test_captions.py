@@ -100,5 +100,31 @@ def test_tables(read):
     assert read("csv", "a.tsv", '"filepath"\t"title"\na.jpg\t"x\ty"\n') == [
         ("train", "a.jpg", ["x\ty"])
     ]
+    content = 'image,caption\na.jpg,"b\nc"\nb.jpg,"open\nc.jpg,"x"\nd.jpg,"open\n'
+    many = [(f"{n}.jpg", "y") for n in range(300)]
+    content += "".join(f"{name},{caption}\n" for name, caption in many)
+    assert read("csv", "open.csv", content) == [
+        ("train", "a.jpg", ["b\nc"]),
+        "quotation mark without end",
+        ("train", "c.jpg", ["x"]),
+        "quotation mark without end",
+        *(("train", name, [caption]) for name, caption in many),
+    ]
     with pytest.raises(UserError, match="the first line names no column image"):
         read("csv", "b.csv", "a,b\n1,2\n")
+
+
+def test_folders_with_a_table_each(tmp_path):
+    """As Hugging Face's image folders: pictures are beside the table that names them."""
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "0.jpg").touch()
+        lines = f'{{"file_name": "0.jpg", "text": "{split}"}}\n{{"file_name": 3}}\n{{'
+        (tmp_path / split / "metadata.jsonl").write_text(lines)
+    found = list(KINDS["jsonl"].read(Files(tmp_path, tmp_path)))
+    records = {r.split: r for r in found if not isinstance(r, Dropped)}
+    for split, record in records.items():
+        assert record.values["captions"] == [split] and record.id == f"{split}/metadata.jsonl:1"
+        assert record.images[0].path == str(tmp_path / split / "0.jpg")
+    ids = [f"{split}/metadata.jsonl:{line}" for split in ("test", "train") for line in (2, 3)]
+    assert len(records) == 2 and [r.id for r in found if isinstance(r, Dropped)] == ids

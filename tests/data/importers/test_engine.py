@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`jvlm data import`: what goes in comes out, bad data is listed, a cut-off import goes on."""
 
+import errno
 import json
 import os
 import resource
@@ -55,8 +56,7 @@ def define(monkeypatch):
 
 
 def read(folder, split="train"):
-    source = TFDSSource(folder.name, split, str(folder.parent))
-    return [source[index] for index in range(len(source))]
+    return list(TFDSSource(folder.name, split, str(folder.parent)))
 
 
 def dropped(folder):
@@ -232,6 +232,83 @@ def test_interrupt_says_how_to_go_on(source, call, monkeypatch):
     assert status == 0 and len(read(source / "set")) == 20
 
 
+def test_file_names_of_any_kind(source, tmp_path, call):
+    """A link to nowhere, and a name whose bytes are no letters, end nothing."""
+    folder = source / "cat and dog"
+    shutil.move(source / "images", folder)
+    (folder / "line\nbreak 写真.jpg").write_bytes(jpeg())
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    with open(os.fsencode(folder) + b"/\xff\n.jpg", "wb") as file:
+        file.write(jpeg())
+    arguments = ("data", "import", "folder", source, tmp_path / "set", "--max-bad", 0.1)
+    status, out, _ = call(*arguments)
+    assert status == 0 and len(read(tmp_path / "set")) == 20 + 1
+    assert r"1 wrong value: cat and dog/\udcff\n.jpg: id: " in out.encode().decode()
+    assert [line["reason"] for line in dropped(tmp_path / "set" / "1.0.0")] == [
+        "missing file",
+        "wrong value",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud83d.jpg", "x" * 300 + ".jpg"])
+def test_names_that_no_file_has(name, define, tmp_path):
+    define("captions", Record("train", "a", {}, (Blob(str(tmp_path / name)),)))
+    with pytest.raises(UserError, match="none of 1 records can be used: 1 "):
+        engine.import_data("x", tmp_path, tmp_path / "set", max_bad=1)
+
+
+@pytest.mark.parametrize("max_bad", [0.05, 1])
+def test_why_there_is_no_record(max_bad, tmp_path, call):
+    (tmp_path / "x.jsonl").write_text('{"image": "a.jpg", "alt": "a"}\n{"image": "b.jpg"}\n')
+    arguments = ("data", "import", "jsonl", tmp_path, tmp_path / "set", "--max-bad", max_bad)
+    status, _, err = call(*arguments)
+    assert status == 2 and "none of 2 records can be used: 2 no caption (x.jsonl:1)" in err
+
+
+def test_a_split_called_all(define, tmp_path):
+    """Which to TFDS is all splits, and so no split."""
+    define("poems", Record("all", "a", {"lines": ["a"]}))
+    assert engine.import_data("x", tmp_path, tmp_path / "set").splits == {"all_": 1}
+    assert read(tmp_path / "set", "all_")[0]["lines"] == ["a"]
+
+
+def test_destinations_that_are_there(source, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match="link is there already"):
+        engine.import_data("albef", source, tmp_path / "link")
+    write = engine._write_metadata
+
+    def make_folder_too(*args):
+        (tmp_path / "set").write_text("of someone else")
+        return write(*args)
+
+    monkeypatch.setattr(engine, "_write_metadata", make_folder_too)
+    with pytest.raises(UserError, match="set is there now: remove it, then the same command goes"):
+        engine.import_data("albef", source, tmp_path / "set")
+    (tmp_path / "set").unlink()
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "write_spool", None)  # Nothing is read anew.
+    engine.import_data("albef", source, tmp_path / "set")
+    assert os.listdir(tmp_path / "set") == ["1.0.0"] and len(read(tmp_path / "set")) == 20
+
+
+def test_a_folder_of_ones_own_that_is_called_part(source, tmp_path):
+    (tmp_path / "set.part").mkdir()
+    (tmp_path / "set.part" / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"set.part: has notes.txt in it, which no import made"):
+        engine.import_data("vsr", source, tmp_path / "set")
+    assert os.listdir(tmp_path / "set.part") == ["notes.txt"]
+
+
+def test_file_systems_without_locks(source, tmp_path, monkeypatch):
+    def flock(*args):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(engine.fcntl, "flock", flock)
+    engine.import_data("albef", source, tmp_path / "set")
+    assert len(read(tmp_path / "set")) == 20
+
+
 def test_two_imports_at_once(source, tmp_path):
     with (
         engine._working_folder(tmp_path / "set"),
@@ -316,7 +393,7 @@ def test_wrong_values_name_the_record(define, tmp_path):
     define(
         "statements",
         Record("train", "good", {"text": "t", "label": "yes", "image_id": 7}, blob),
-        Record("train", "empty", {"text": None}, blob),
+        Record("train", "empty", {"text": None, "label": np.nan, "image_id": np.nan}, blob),
         Record("train", "list", {"text": ["t"], "label": 0}, blob),
         Record("train", "word", {"text": "t", "label": "maybe"}, blob),
         Record("train", "key", {"caption": "t"}, blob),
@@ -343,11 +420,13 @@ def test_wrong_values_name_the_record(define, tmp_path):
 def test_links(source, tmp_path, call):
     (source / "images" / "7.jpg").unlink()
     folder = tmp_path / "set"
-    status, _, _ = call(
+    status, out, _ = call(
         *("data", "import", "albef", source / "caps.json", folder, "--link"),
         *("--images", source / "images"),
     )
-    assert status == 0
+    assert status == 0 and f'("read_image", dict(root="{source / "images"}"))' in out
+    info = json.loads((folder / "1.0.0" / "dataset_info.json").read_text())
+    assert info["description"].endswith(f"Paths are relative to {source / 'images'}.")
     examples = read(folder)
     assert len(examples) == 19 and examples[2]["file"] == "2.jpg" and "image" not in examples[2]
     step = compose([("read_image", dict(root=str(source / "images")))])
@@ -356,6 +435,9 @@ def test_links(source, tmp_path, call):
     )
     (source / "images" / "2.jpg").unlink()
     with pytest.raises(images.BadRecord, match="2.jpg: No such file"):
+        step(examples[2], sample_rng(0, 0))
+    (source / "images" / "2.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(images.BadRecord, match="2.jpg: not a readable image"):
         step(examples[2], sample_rng(0, 0))
 
 
@@ -369,6 +451,12 @@ def test_links_of_several_pictures(define, tmp_path):
     engine.import_data("x", tmp_path, tmp_path / "set", options=engine.Options(link=True))
     (example,) = read(tmp_path / "set")
     assert example["files"] == ["a.jpg", "b.jpg"] and example["turns"]["role"] == ["user"]
+    steps = [("read_image", dict(root=str(tmp_path), key="image")), ("resize_square", dict(size=8))]
+    step = compose([("each_image", dict(key="files", steps=steps, count=3, size=8))])
+    result = step(example, sample_rng(0, 0))
+    want = images.resize(images.decode(jpeg()), 8, 8)
+    np.testing.assert_array_equal(result["image"], [want, want, np.zeros_like(want)])
+    assert result["image_valid"].tolist() == [True, True, False]
 
 
 def test_nothing_to_use(define, tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jvlm.data.importers.files import Files
+from jvlm.data.importers.files import Files, split_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,33 @@ def test_of_several_pictures_of_a_name_none_is_taken(write):
     (folder / "b" / "1.jpg").unlink()
     (folder / "b" / "1.jpg").symlink_to(folder / "a" / "1.jpg")
     assert os.path.exists(Files(folder, folder).image("1.jpg").path)  # It is one.
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", "ccpc_train_v1.0 coco_retrieval latest medieval trainval retrieval_train device"),
+        ("validation", "val2014 visdial_1.0_val valid nocaps_val_4500 dev snli_ve_dev_v2 minival"),
+        ("test", "test2015 refcoco_testA test1 MMBench_TEST_CN capsTest testset"),
+        ("testdev", "testdev_balanced test-dev2015"),
+    ],
+)
+def test_the_split_that_a_name_tells(split, names):
+    assert {split_of(name) for name in names.split()} == {split}
+
+
+def test_the_split_that_a_folder_tells(write):
+    names = ["a/val/deep/x.csv", "dev/test.csv", "test/train.csv", "x.csv"]
+    files = Files(folder := write(dict.fromkeys(names, b"")), folder)
+    assert [files.split(folder / name) for name in names] == [
+        "validation",
+        "test",
+        "train",
+        "train",
+    ]
+
+
+def test_imported_data_sets_are_no_source(write):
+    names = ["my/1.0.0/dataset_info.json", "my/1.0.0/x.json", "our.part/work/x.json", "a/x.json"]
+    folder = write(dict.fromkeys(names, b""))
+    assert Files(folder, folder).find("*.json") == [folder / "a" / "x.json"]

@@ -6,6 +6,7 @@ import base64
 import io
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_frames_are_shrunk(video):
     assert [images.decode(picture.data).shape for picture in pictures] == [(2, 3, 3)] * 3
 
 
-def test_a_folder_of_frames(tmp_path):
+def test_a_folder_of_frames(tmp_path, monkeypatch):
     for number in (10, 9, 2, 1, 0):
         (tmp_path / f"{number}.png").write_bytes(FILES["png"])
     (tmp_path / "notes.txt").touch()
@@ -148,6 +149,13 @@ def test_a_folder_of_frames(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(Unusable, match="missing file"):
         Loader()(Blob(str(tmp_path / "empty")))
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(Unusable, match="unreadable file"):
+        Loader()(Blob(str(tmp_path)))
 
 
 @pytest.mark.parametrize(("frames", "announced"), [(20, 50), (0, 0), (0, 50)])

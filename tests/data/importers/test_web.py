@@ -64,6 +64,15 @@ def test_tars(tmp_path, picture):
     assert summary.dropped == {"no caption": 2, "no picture": 1, cut: 1, "unreadable file": 1}
 
 
+def test_folders_of_tars(tmp_path, picture):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        write_tar(tmp_path / split / "0.tar", [("1.jpg", picture), ("1.txt", b"x")])
+    summary = engine.import_data("tars", tmp_path, tmp_path / "set")
+    assert summary.splits == {"train": 1, "validation": 1}
+    assert read(tmp_path / "set", "validation")[0]["id"] == "val/0.tar:1"
+
+
 def test_packed_tars(tmp_path, picture):
     write_tar(tmp_path / "a.tar", [("1.jpg", picture), ("1.txt", b"x")])
     (tmp_path / "b.tar").write_bytes(gzip.compress(os.urandom(4096)))
@@ -86,3 +95,14 @@ def test_folders_of_classes(tmp_path, picture, nested):
     assert [e["label"] for e in read(tmp_path / "set")] == [0, 1, 1]
     assert TFDSSource("set", "train", str(tmp_path)).class_names == ["ant", "cat"]
     assert images.decode(read(tmp_path / "set")[0]["image"]).shape == (16, 16, 3)
+
+
+def test_pictures_beside_the_folders_of_classes(tmp_path, picture):
+    root = tmp_path / "source"
+    for place in ("train/cat/1.jpg", "val/cat/1.jpg", "test/1.jpg", "preview.jpg"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_bytes(picture)
+    summary = engine.import_data("folder", root, tmp_path / "set", max_bad=0.5)
+    assert summary.splits == {"train": 1, "validation": 1}
+    assert summary.dropped == {"in no folder of a class": 2}
+    assert TFDSSource("set", "train", str(tmp_path)).class_names == ["cat"]
