@@ -26,7 +26,7 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import NO_PREPROCESS, compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_all, embed_ids
+from jvlm.evaluators.common import embed_all, embed_ids, jit_on_mesh
 from jvlm.evaluators.templates import expand_templates
 from jvlm.evaluators.zero_shot import (
     class_logits,
@@ -160,6 +160,41 @@ class Pretrained(TextTasks):
         scale = inverse_temperature(self.model, self.params)
         logits = class_logits(self.embed_images(images), prompts, scale, ensemble)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+    def match(self, images: Sequence, texts: Sequence[str]) -> np.ndarray:
+        """How likely image i and text i belong together, by a model that looks at both at once.
+
+        Args:
+          images: B paths, Pillow images or arrays.
+          texts: B strings.
+
+        Returns:
+          float32[B], in [0, 1].
+        """
+        if not hasattr(self.model, "pair_logits"):
+            raise UserError(f"{self.name} has no head that matches an image with a text")
+        if isinstance(images, str) or isinstance(texts, str) or len(images) != len(texts):
+            raise UserError("match: give as many images as texts")
+        ids, mask = self._tokenize(texts)
+
+        def make(part):
+            batch = self.processor(images=[images[i] for i in part])
+            return {**batch, "text": ids[part], "text_mask": mask[part]}
+
+        with jax.set_mesh(self.mesh):
+            logits = embed_all(
+                self._pairs, self.params, make, len(images), self.mesh, batch_size=64
+            )
+        return np.asarray(jax.nn.softmax(logits, axis=-1)[:, 1])
+
+    @functools.cached_property
+    def _pairs(self):
+        def logits(params, batch):
+            apply = functools.partial(self.model.apply, {"params": params})
+            states = apply(batch["image"], method="image_states")
+            return apply(states, batch["text"], batch["text_mask"], method="pair_logits")
+
+        return jit_on_mesh(logits, self.mesh)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.

@@ -58,7 +58,7 @@ PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r".*pool/attn_(q|k|v)/bias", ("heads", None)),
     (r".*proj/kernel", ("embed", None)),
     (r".*(cls|pos|type|query)", (None, None)),
-    (r"logit_(scale|bias)", ()),
+    (r"logit_(scale|bias)|temperature", ()),
     (r".*(scale|bias|mean|var)", (None,)),
 )
 

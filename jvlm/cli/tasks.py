@@ -22,6 +22,11 @@ def add(verb) -> None:
     )
     options.add_model(classify)
 
+    match = verb("match", run_match, "Say how well texts fit images, looking at both at once.")
+    match.add_argument("images", nargs="+", metavar="IMAGE")
+    match.add_argument("--texts", required=True, nargs="+", help="to compare with each image")
+    options.add_model(match)
+
     embed = verb("embed", run_embed, "Write the embeddings of images or texts into files.")
     what = embed.add_mutually_exclusive_group(required=True)
     what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders")
@@ -68,6 +73,15 @@ def run_classify(args: argparse.Namespace) -> None:
         results.append({"image": image, "probabilities": dict(ranked)})
         lines.append(f"{image}: " + ", ".join(f"{label} {p:.1%}" for label, p in ranked[:5]))
     options.show(args, results, lines)
+
+
+def run_match(args: argparse.Namespace) -> None:
+    from jvlm.pretrained import load
+
+    pairs = [(image, text) for image in args.images for text in args.texts]
+    found = load(args.model).match(*zip(*pairs)).tolist()
+    results = [dict(image=i, text=t, probability=p) for (i, t), p in zip(pairs, found)]
+    options.show(args, results, [f"{p:.4f}  {i}  {t}" for (i, t), p in zip(pairs, found)])
 
 
 def run_embed(args: argparse.Namespace) -> None:

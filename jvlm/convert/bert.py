@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """BERT in transformers' form. Sources: google-research/bert; transformers models/bert."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,24 @@ def bert_rules(source: str, target: str = "", fused: bool = False) -> tuple[Rule
       target: prefix of the parameters, 'text/'.
       fused: q, k and v lie in one tensor (`Wqkv`, files of flash-attention runs).
     """
-    layer, block = source + ".encoder.layer.{layer}", f"{target}blocks"
+    return (*embedding_rules(source, target), *layer_rules(source, f"{target}blocks", fused))
+
+
+def embedding_rules(source: str, target: str) -> tuple[Rule, ...]:
+    """What comes before the layers."""
+    return (
+        Rule(f"{source}.embeddings.word_embeddings.weight", f"{target}embed/token/embedding"),
+        Rule(f"{source}.embeddings.position_embeddings.weight", f"{target}embed/pos"),
+        Rule(f"{source}.embeddings.token_type_embeddings.weight", f"{target}embed/type"),
+        *norm(f"{source}.embeddings.LayerNorm", f"{target}embed/norm"),
+    )
+
+
+def layer_rules(
+    source: str, block: str, fused: bool = False, first: int = 0, step: int = 1
+) -> tuple[Rule, ...]:
+    """Layers `first`, `first + step`, ... into the stack `block`."""
+    layer = source + ".encoder.layer.{layer}"
     own = f"{layer}.attention.self"
     if fused:
         attention = (heads(f"{own}.Wqkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv"))
@@ -28,11 +46,7 @@ def bert_rules(source: str, target: str = "", fused: bool = False) -> tuple[Rule
         attention = _queries_keys_values(own, f"{block}/attn")
         out = f"{layer}.attention.output.dense"
     cross = f"{layer}.crossattention"
-    return (
-        Rule(f"{source}.embeddings.word_embeddings.weight", f"{target}embed/token/embedding"),
-        Rule(f"{source}.embeddings.position_embeddings.weight", f"{target}embed/pos"),
-        Rule(f"{source}.embeddings.token_type_embeddings.weight", f"{target}embed/type"),
-        *norm(f"{source}.embeddings.LayerNorm", f"{target}embed/norm"),
+    rules = (
         *sum(attention, ()),
         *heads_out(out, f"{block}/attn/out"),
         *norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
@@ -43,6 +57,16 @@ def bert_rules(source: str, target: str = "", fused: bool = False) -> tuple[Rule
         *linear(f"{layer}.output.dense", f"{block}/mlp/down"),
         *norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
     )
+    return tuple(dataclasses.replace(rule, first=first, step=step) for rule in rules)
+
+
+def word_rules(source: str, target: str) -> tuple[Rule, ...]:
+    """The output layer but for its token table."""
+    return (
+        *linear(f"{source}.transform.dense", f"{target}/proj"),
+        *norm(f"{source}.transform.LayerNorm", f"{target}/norm"),
+        Rule(f"{source}.bias", f"{target}/bias"),
+    )
 
 
 def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
@@ -52,9 +76,7 @@ def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
 
 HF_RULES = (
     *bert_rules("bert"),
-    *linear("cls.predictions.transform.dense", "head_proj"),
-    *norm("cls.predictions.transform.LayerNorm", "head_norm"),
-    Rule("cls.predictions.bias", "head_bias"),
+    *word_rules("cls.predictions", "words"),
 )
 # What is trained with the next-sentence task, and buffers.
 HF_SKIP = (r"bert\.pooler\..*", r"cls\.seq_relationship\..*", r".*\.(position_ids|token_type_ids)")

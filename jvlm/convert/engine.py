@@ -108,12 +108,15 @@ class Rule:
       op: a key of `OPS`.
       part: the parameter is the i-th of n equal parts of the tensor, along the op's axis (fused
         q, k, v).
+      first, step: what `{layer}` begins with, and how it goes on.
     """
 
     source: str
     target: str
     op: str = "same"
     part: tuple[int, int] = (0, 1)
+    first: int = 0
+    step: int = 1
 
 
 class Piece(NamedTuple):
@@ -144,7 +147,8 @@ def plan(rules: Sequence[Rule], params: Mapping[str, Any]) -> dict[str, Piece]:
             continue
         stacked, names = paths.is_stacked(path), match.groupdict()
         keys = [
-            rule.source.format(layer=i, **names) for i in range(leaf.shape[0] if stacked else 1)
+            rule.source.format(layer=rule.first + rule.step * i, **names)
+            for i in range(leaf.shape[0] if stacked else 1)
         ]
         pieces[path] = Piece(rule, stacked, keys)
     if problems:

@@ -213,8 +213,9 @@ def _torch_state(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # torch raises half a dozen kinds.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: cannot be read by torch: {reason}") from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    for key in ("state_dict", "model"):  # open_clip and cn_clip; ALBEF and BLIP.
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
     if not isinstance(state, Mapping):
         raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
     return state

@@ -6,6 +6,7 @@ a folder of transformers    config.json, model.safetensors, preprocessor_config.
 a folder of open_clip       open_clip_config.json, open_clip_model.safetensors, ...
 a file of OpenAI's CLIP     a TorchScript archive, .pt
 a file of cn_clip           a pickled state dict, .pt
+a file of ALBEF             a pickled training state, .pth
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ import jax
 from jvlm import paths, quantise
 from jvlm.config import from_dataclass, replace
 from jvlm.convert import (
+    albef,
     bert,
     chinese_clip,
     clip,
@@ -96,8 +98,8 @@ HF_FAMILIES: dict[str, HFFamily] = {
     "siglip": _family(siglip, towers=("vit", "transformer"), processor="Siglip"),
     "t5": _family(t5),
 }
-FAMILIES = (*HF_FAMILIES, "open_clip")
-CHINESE_LENGTH = 52
+FAMILIES = (*HF_FAMILIES, "albef", "open_clip")
+CHINESE_LENGTH, ALBEF_LENGTH = 52, 30
 ENDLESS = 512  # Tokens of a text for models without a limit; T5 was trained with as many.
 TORCH_RESIZE = {"antialias": False}
 
@@ -112,7 +114,7 @@ class Published:
       tensors, rules, skip: what `engine.load` needs.
       preprocess: image transforms; None where the checkpoint does not say.
       folder: where its tokenizer files lie.
-      code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai' or 'cn_clip'.
+      code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai', 'cn_clip' or 'albef'.
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what its generation_config.json says; empty where there is none.
     """
@@ -131,7 +133,7 @@ class Published:
     @property
     def is_language_model(self) -> bool:
         """Whether it reads texts only."""
-        return not isinstance(self.config, CLIPConfig)
+        return not hasattr(self.config, "vision")
 
 
 def open_published(
@@ -224,8 +226,10 @@ def find_tokenizer(published: Published) -> Tokenizer | None:
     else:
         text = published.config.text
         # BERTs have more positions than the texts that they were trained with.
-        max_len = CHINESE_LENGTH if isinstance(text, BertConfig) else text.max_len
-        max_len = min(max_len, text.max_len)
+        max_len = text.max_len
+        if isinstance(text, BertConfig):
+            usual = ALBEF_LENGTH if published.code == "albef" else CHINESE_LENGTH
+            max_len = min(usual, max_len)
     return from_checkpoint(published.folder, max_len=max_len, family=published.code)
 
 
@@ -404,6 +408,12 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         family = "chinese_clip"
     if family is None and path.suffix != ".safetensors" and is_torchscript(path):
         family = "clip"
+    if family == "albef" or (family is None and albef.is_albef(keys)):
+        with malformed(tensors.name, "not a checkpoint of this family"):
+            cfg = albef.config_from_tensors(tensors)
+        steps = (("resize_square", dict(size=cfg.vision.image_size)),)
+        table = albef.rules(cfg), albef.SKIP
+        return Published(cfg.kind, cfg, tensors, *table, steps, folder, "albef", TORCH_RESIZE)
     if family == "chinese_clip":
         cfg = _sized("chinese_clip", variant, tensors, chinese_clip.config_from_cn)
         rules = chinese_clip.cn_rules(cfg, tensors)
@@ -428,7 +438,7 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         code = "openai" if family == "clip" else family
         return _openai_form(tensors, cfg, folder, steps, code)
     raise UserError(
-        f"{path}: neither OpenAI's TorchScript nor cn_clip's file: say family=, one of "
+        f"{path}: neither OpenAI's TorchScript, cn_clip's file nor ALBEF's: say family=, one of "
         f"{', '.join(FAMILIES)}, or give the folder with its config"
     )
 

@@ -43,7 +43,7 @@ class Generator:
         self.model, self.mesh, self.defaults = model, mesh, dict(defaults or {})
         self._start = jax.jit(functools.partial(loop.start, model), static_argnums=(4, 5))
         self._run = jax.jit(functools.partial(loop.run, model), donate_argnums=1)
-        static = ("slots", "at_once", "preselect")
+        static = ("slots", "at_once", "preselect", "first_weight")
         self._score = jax.jit(functools.partial(ranking.score, model), static_argnames=static)
         self._fetch = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh))
 
@@ -132,6 +132,7 @@ class Generator:
         length: str | float = "sum",
         label_smoothing: float = 0.0,
         preselect: int = 0,
+        first_weight: float = 1.0,
         rows: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Scores given answers by their log-likelihood.
@@ -142,7 +143,7 @@ class Generator:
           mask: bool, as `candidates`.
           length: 'sum'; 'mean' over a candidate's tokens; 'padded', over the T columns (LLaMA's
             class scores in LAVIS); a number a divides by tokens ** a.
-          label_smoothing, preselect: see `ranking.score`.
+          label_smoothing, preselect, first_weight: see `ranking.score`.
           rows: numbers of the prompts, for messages.
 
         Returns:
@@ -186,6 +187,7 @@ class Generator:
                 slots=prompts.slots,
                 at_once=at_once,
                 preselect=preselect,
+                first_weight=float(first_weight),
             )
             scores = jax.device_get(self._fetch(scores))[: prompts.rows]
         tokens = mask.sum(-1).astype(np.float32)

@@ -118,8 +118,9 @@ def make_prompts(
         batch |= {"decoder_text": tokens, "decoder_mask": seen}
         columns = 0
         used = int(np.flatnonzero(mask.any(0)).max(initial=-1)) + 1
+        size = max(used, min(bucket(used), getattr(model.cfg, "question_len", bucket(used))))
         for key in ("text", "text_mask"):
-            batch[key] = np.pad(batch[key][:, :used], ((0, 0), (0, bucket(used) - used)))
+            batch[key] = np.pad(batch[key][:, :used], ((0, 0), (0, size - used)))
     else:
         longest = int(mask.sum(1).max())
         size = bucket(longest)

@@ -38,6 +38,7 @@ def score(
     slots: int,
     at_once: int,
     preselect: int = 0,
+    first_weight: float = 1.0,
 ) -> jax.Array:
     """Sum of the log-likelihoods of each candidate's tokens.
 
@@ -53,6 +54,8 @@ def score(
       at_once: candidates in a tree.
       preselect: score only the k candidates of a row whose first token is likeliest, as ALBEF and
         BLIP do (models/*_vqa.py, `rank_answer`); 0 is all.
+      first_weight: how often the first token counts: twice in ALBEF's code, where its probability
+        among all words is multiplied to that of the whole answer.
 
     Returns:
       float32[B, C]; -inf for candidates that were not selected.
@@ -76,7 +79,7 @@ def score(
         likely = (likely[:, 0] if one else likely[..., 0]) - total
         return (1 - label_smoothing) * likely + label_smoothing * (logits.mean(-1) - total)
 
-    scores = token_scores(logits[:, None], candidates[:, :, 0])
+    scores = first_weight * token_scores(logits[:, None], candidates[:, :, 0])
     scores = jnp.where(mask[:, :, 0], scores, 0)
     if length > 1:
         scores += _rest(call, cache, candidates, mask, token_scores, at_once)

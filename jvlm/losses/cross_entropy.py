@@ -10,7 +10,6 @@ Smoothing is torch's: the mean over all classes, the target among them. The z-lo
 (arXiv:2204.02311, section 5; there z = 1e-4).
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -88,24 +87,80 @@ def chunked_cross_entropy(
       chunk: positions at a time; 0 is all.
       label_smoothing, z_loss: see the module.
     """
-    length = labels.shape[-1]
-    chunk = min(chunk, length) if chunk else length
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)  # A scan's body needs no guard.
-    def piece(states, labels):
+    def piece(labels, states):
         options = dict(label_smoothing=label_smoothing, z_loss=z_loss)
         return cross_entropy(head(states), labels, **options)
 
-    tail = -length % chunk
-    unchanged = [(0, 0)] * (labels.ndim - 1)
-    states = jnp.pad(states, [*unchanged, (0, tail), (0, 0)])
-    labels = jnp.pad(labels, [*unchanged, (0, tail)], constant_values=IGNORED)
+    return jax.tree.map(jnp.sum, _by_pieces(piece, chunk, labels, states))
 
-    def pieces(x, axis):
+
+def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Cross-entropy to a teacher's softmax q, logsumexp(x) - sum q x, without gradient for it.
+
+    Args:
+      logits, teacher: float32[..., V].
+
+    Returns:
+      float32[...].
+    """
+    taught = lax.stop_gradient(jax.nn.softmax(teacher, -1))
+    return jax.nn.logsumexp(logits, -1) - jnp.sum(taught * logits, -1)
+
+
+def taught_cross_entropy(
+    states: jax.Array,
+    head: Callable[[jax.Array], jax.Array],
+    teacher_states: jax.Array,
+    teacher_head: Callable[[jax.Array], jax.Array],
+    labels: jax.Array,
+    alpha: jax.Array | float,
+    *,
+    chunk: int,
+) -> TokenSums:
+    """(1 - alpha) -log p(y) + alpha cross-entropy to a teacher's softmax (ALBEF section 3.3).
+
+    Args:
+      states, teacher_states: [B, T, D] before the output layers.
+      head, teacher_head: states -> logits [..., V]; the teacher's have no gradient.
+      labels: int32[B, T]; negative ones do not count.
+      alpha: weight of the teacher.
+      chunk: positions at a time; 0 is all.
+
+    Returns:
+      the sums of each row, float32[B].
+    """
+
+    def piece(labels, states, teacher_states):
+        logits = head(states).astype(jnp.float32)
+        by_row = jax.vmap(cross_entropy)(logits, labels)
+        soft = soft_cross_entropy(logits, teacher_head(teacher_states))
+        soft = jnp.sum(jnp.where(labels >= 0, soft, 0.0), -1)
+        return by_row._replace(loss=(1 - alpha) * by_row.nll + alpha * soft)
+
+    sums = _by_pieces(piece, chunk, labels, states, teacher_states)
+    return jax.tree.map(lambda x: jnp.sum(x, 0), sums)
+
+
+def _by_pieces(piece: Callable, chunk: int, labels: jax.Array, *states: jax.Array) -> TokenSums:
+    """Sums of `piece(labels, *states)` for cuts of T positions, [pieces, ...] each.
+
+    Args:
+      piece: of int32[..., chunk] and [..., chunk, D] each.
+      chunk: positions at a time; 0 is all.
+      labels: int32[..., T].
+      *states: [..., T, D] each.
+    """
+    length, axis = labels.shape[-1], labels.ndim - 1
+    chunk = min(chunk, length) if chunk else length
+    piece = jax.checkpoint(piece, prevent_cse=False)  # A scan's body needs no guard.
+    tail = [*[(0, 0)] * axis, (0, -length % chunk)]
+    labels = jnp.pad(labels, tail, constant_values=IGNORED)
+    states = (jnp.pad(x, [*tail, (0, 0)]) for x in states)
+
+    def pieces(x):
         x = x.reshape(*x.shape[:axis], -1, chunk, *x.shape[axis + 1 :])
         return jnp.moveaxis(x, axis, 0)
 
-    axis = labels.ndim - 1
-    xs = pieces(states, axis), pieces(labels, axis)
-    sums = lax.scan(lambda _, x: (None, piece(*x)), None, xs)[1]
-    return jax.tree.map(jnp.sum, sums)
+    xs = tuple(map(pieces, (labels, *states)))
+    return lax.scan(lambda _, x: (None, piece(*x)), None, xs)[1]

@@ -8,12 +8,19 @@ import flax.linen as nn
 
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
-from jvlm.models import chinese_clip, clip, siglip
+from jvlm.models import albef, chinese_clip, clip, siglip
 from jvlm.models.towers import bert_lm, gpt2, llama, opt, t5
 from jvlm.precision import Compute
 
 # Name -> module, its config class, published sizes.
 MODELS = {
+    "albef": (albef.ALBEF, albef.ALBEFConfig, albef.VARIANTS),
+    "albef_classifier": (
+        albef.ALBEFClassifier,
+        albef.ALBEFClassifierConfig,
+        albef.CLASSIFIER_VARIANTS,
+    ),
+    "albef_vqa": (albef.ALBEFVQA, albef.ALBEFVQAConfig, albef.VQA_VARIANTS),
     "bert": (bert_lm.BertLM, bert_lm.BertLMConfig, bert_lm.VARIANTS),
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
     "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),

@@ -8,20 +8,35 @@ import flax.linen as nn
 
 from jvlm.config import construct
 from jvlm.errors import UserError, did_you_mean
+from jvlm.objectives.albef import ALBEF
+from jvlm.objectives.answers import Answers
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
+from jvlm.objectives.classification import Classification, TextAssignment
 from jvlm.objectives.contrastive import Contrastive
 from jvlm.objectives.distillation import Distillation
 from jvlm.objectives.language import Language
 
-OBJECTIVES = {"contrastive": Contrastive, "distillation": Distillation, "language": Language}
+OBJECTIVES = {
+    "albef": ALBEF,
+    "answers": Answers,
+    "classification": Classification,
+    "contrastive": Contrastive,
+    "distillation": Distillation,
+    "language": Language,
+    "text_assignment": TextAssignment,
+}
 
 __all__ = [
+    "ALBEF",
+    "Answers",
+    "Classification",
     "Contrastive",
     "Distillation",
     "Language",
     "LossOutput",
     "OBJECTIVES",
     "Objective",
+    "TextAssignment",
     "build_objective",
     "micro_batches",
 ]

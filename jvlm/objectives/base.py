@@ -20,7 +20,7 @@ class LossOutput:
     """Attributes:
     loss: float32 scalar, the mean over the global batch.
     metrics: name -> float32 scalar.
-    extra: the new `TrainState.extra`.
+    extra: what of this micro-batch `Objective.update_extra` takes, [B, ...] each.
     statistics: new values of running statistics, a nested dict of those that changed.
     """
 
@@ -48,8 +48,9 @@ class Objective:
         Args:
           params: the whole parameter tree.
           batch: see the batch keys in README.md.
-          teacher: parameters of the model that teaches, or None.
-          extra: from `init_extra`, or the last step's.
+          teacher: parameters of the model that teaches: a fixed one's, or from `init_teacher`; None
+            in evaluation.
+          extra: of the state, see `init_extra`; {} in evaluation.
           rng: key of this micro-batch; None in evaluation, which switches dropout off.
           step: int32 scalar.
         """
@@ -86,9 +87,26 @@ class Objective:
         )
         return out, new.get("statistics", {})
 
-    def init_extra(self, batch_size: int) -> Any:
+    def init_extra(self, rng: jax.Array, batch_size: int) -> Any:
         """State of the objective's own (queues), before the first step."""
         return {}
+
+    def update_extra(self, extra: Any, news: Any) -> Any:
+        """The same behind a step.
+
+        Args:
+          extra: before it.
+          news: `LossOutput.extra` of the whole batch, in its order.
+        """
+        return extra
+
+    def init_teacher(self, params) -> Any:
+        """Of the leaves that are trained, those of a momentum teacher; None for no teacher."""
+        return None
+
+    def update_teacher(self, teacher: Any, params) -> Any:
+        """The momentum teacher behind a step that gave `params`."""
+        return teacher
 
     def project(self, params):
         """Brings parameters back into their domain after the update (temperature clamp)."""
@@ -104,7 +122,7 @@ class Objective:
           teacher, extra, rng, step: as in `loss`; `rng` is the step's.
 
         Returns:
-          (LossOutput, gradient like `params`).
+          (LossOutput, its `extra` that of the state behind the step; gradient like `params`).
         """
 
         def loss_fn(params, batch, extra, index):
@@ -123,7 +141,7 @@ class Objective:
         if count == 1:
             batch = jax.tree.map(lambda x: x[0], micro_batches)
             grads, out = grad_fn(params, batch, extra, 0)
-            return out, grads
+            return out.replace(extra=self.update_extra(extra, out.extra)), grads
 
         def body(total, xs):
             index, batch = xs
@@ -132,8 +150,8 @@ class Objective:
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         grads, outs = jax.lax.scan(body, zeros, (jnp.arange(count), micro_batches))
-        last = jax.tree.map(lambda x: x[-1], outs.extra)
-        out = mean_over_micro_batches(outs.replace(extra={})).replace(extra=last)
+        behind = self.update_extra(extra, whole_batch(outs.extra))
+        out = mean_over_micro_batches(outs.replace(extra={})).replace(extra=behind)
         return out, jax.tree.map(lambda g: g / count, grads)
 
 

@@ -16,7 +16,7 @@ from jvlm.errors import UserError
 from jvlm.layers import ACTIVATIONS, Block, Linear, Norm, Stack, TokenEmbed
 from jvlm.models.towers.bert import STD, BertConfig, BertEmbed, block_config
 from jvlm.models.towers.decoder import Batch, Decoder
-from jvlm.precision import read_weight
+from jvlm.precision import Compute, read_weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +43,12 @@ class BertLM(Decoder):
     cfg: BertLMConfig
 
     def setup(self):
-        cfg, dtype = self.cfg, self.compute.dtype
-        self.embed = BertEmbed(cfg, dtype)
+        cfg = self.cfg
+        self.embed = BertEmbed(cfg, self.compute.dtype)
         block = block_config(cfg, cfg.memory_width)
         self.stack = Stack(Block(block, self.compute, parent=None), cfg.depth)
         self.blocks = self.stack.declare(self, "blocks")
-        self.head_proj = Linear((cfg.width,), (cfg.width,), STD, dtype=dtype)
-        self.head_norm = Norm(cfg.norm_eps, dtype=dtype)
-        self.head_bias = read_weight(self, "head_bias", nn.initializers.zeros, (cfg.vocab_size,))
+        self.words = WordHead(cfg, self.compute)
 
     @property
     def causal(self) -> bool:
@@ -74,14 +72,31 @@ class BertLM(Decoder):
         return x  # Normed by the last block.
 
     def head(self, x: jax.Array) -> jax.Array:
-        x = ACTIVATIONS[self.cfg.activation](self.head_proj(x))
-        return self.token.attend(self.head_norm(x)) + self.head_bias
+        return self.words(x, self.token)
 
     def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
         batch = super().dummy_batch(rows)
         if self.cfg.memory_width is not None:
             batch["memory"] = jnp.zeros((rows, 1, self.cfg.memory_width))
         return batch
+
+
+class WordHead(nn.Module):
+    """BERT's output layer: a transform, the token table, a bias."""
+
+    cfg: BertConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        cfg, dtype = self.cfg, self.compute.dtype
+        self.proj = Linear((cfg.width,), (cfg.width,), STD, dtype=dtype)
+        self.norm = Norm(cfg.norm_eps, dtype=dtype)
+        self.bias = read_weight(self, "bias", nn.initializers.zeros, (cfg.vocab_size,))
+
+    def __call__(self, x: jax.Array, token: TokenEmbed) -> jax.Array:
+        """Final states [..., D], the model's token table -> logits float32[..., V]."""
+        x = ACTIVATIONS[self.cfg.activation](self.proj(x))
+        return token.attend(self.norm(x)) + self.bias
 
 
 def _variant(vocab_size: int, width: int = 768, depth: int = 12) -> BertLMConfig:

@@ -37,7 +37,8 @@ class Decoder(nn.Module):
 
     Batches have `text` and `text_mask`, with padding on either side, and optionally `prefix`
     float[B, Q, D0] (soft prompts in place of the first tokens' vectors), `prefix_mask` bool[B, Q]
-    and `positions` int32[B, Q + T].
+    and `positions` int32[B, Q + T]. In training `sees` bool[B or 1, Q + T, Q + T] may say which
+    tokens see each other at most, so that a row holds several texts.
     """
 
     cfg: Any
@@ -61,6 +62,8 @@ class Decoder(nn.Module):
         memory, memory_mask = self.encode(batch)
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         ctx = self._context(mask, positions, memory, memory_mask)
+        if "sees" in batch:
+            ctx = ctx.replace(mask=ctx.mask & batch["sees"][:, None])
         x, _ = self.stack(self.blocks, self.enter(x, positions), None, ctx, dropout_rng)
         return self.leave(x)
 
@@ -228,16 +231,15 @@ class Decoder(nn.Module):
         return {"text": jnp.zeros((rows, 2), jnp.int32)}
 
     def _positions(self, batch: Batch, mask: jax.Array) -> jax.Array:
-        """Given ones, or the number of tokens before each; checked against the model's."""
+        """Given ones, or the number of tokens before each, checked against the model's."""
+        if "positions" in batch:  # A row may hold several texts.
+            return batch["positions"]
         limit, length = self.cfg.max_len, mask.shape[1]
         if limit is not None and length > limit:
             raise UserError(
                 f"{self.cfg.kind}: {length} tokens, the model has {limit} positions: truncate"
             )
-        positions = batch.get("positions")
-        if positions is None:
-            positions = jnp.maximum(jnp.cumsum(mask, 1, dtype=jnp.int32) - 1, 0)
-        return positions
+        return jnp.maximum(jnp.cumsum(mask, 1, dtype=jnp.int32) - 1, 0)
 
     def _context(self, mask, positions, memory, memory_mask) -> Context:
         length, sees = mask.shape[1], masks.padding(mask)
@@ -249,6 +251,18 @@ class Decoder(nn.Module):
             memory_mask=None if memory_mask is None else masks.padding(memory_mask),
             causal=self.causal,
         )
+
+
+def shift_right(
+    labels: jax.Array, start_id: int, pad_id: int, positions: jax.Array | None = None
+) -> jax.Array:
+    """What a decoder reads to predict labels int32[B, T]: the start, and all but the last.
+
+    Where a row holds several texts, `positions` int32[B or 1, T] is 0 at the start of each.
+    """
+    before = jnp.where(labels < 0, pad_id, labels)[:, :-1]
+    positions = jnp.arange(labels.shape[1]) if positions is None else positions
+    return jnp.where(positions == 0, start_id, jnp.pad(before, ((0, 0), (1, 0))))
 
 
 def output_layer(cfg: Any, width: int, std: float, dtype: str) -> Linear:

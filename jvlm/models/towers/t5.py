@@ -27,7 +27,7 @@ from jvlm.layers import (
     check_block,
     masks,
 )
-from jvlm.models.towers.decoder import Batch, Decoder, output_layer
+from jvlm.models.towers.decoder import Batch, Decoder, output_layer, shift_right
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
 
@@ -111,10 +111,8 @@ class T5(Decoder):
     def inputs(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
         text, mask = batch.get("decoder_text"), batch.get("decoder_mask")
         if text is None:
-            start = jnp.full((len(batch["text"]), 1), self.cfg.start_id, jnp.int32)
-            labels = batch.get("labels", start[:, :0])
-            before = jnp.where(labels < 0, self.cfg.pad_id, labels)[:, :-1]
-            text = jnp.concatenate([start, before], axis=1)
+            labels = batch.get("labels", jnp.zeros((len(batch["text"]), 1), jnp.int32))
+            text = shift_right(labels, self.cfg.start_id, self.cfg.pad_id)
         mask = jnp.ones(text.shape, bool) if mask is None else mask
         return self.token(text), mask, jnp.arange(text.shape[1])[None]
 

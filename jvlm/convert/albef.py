@@ -1,0 +1,174 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval,vqa}.py."""
+
+import dataclasses
+import re
+from collections.abc import Container, Mapping, Sequence
+
+from jvlm.convert.bert import bert_rules, embedding_rules, layer_rules, word_rules
+from jvlm.convert.engine import Rule
+from jvlm.convert.files import Tensors
+from jvlm.convert.openai import count_layers
+from jvlm.convert.rules import heads, linear
+from jvlm.convert.timm import vit_rules
+from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
+from jvlm.models.towers.bert import BertConfig
+from jvlm.models.towers.bert_lm import BertLMConfig
+from jvlm.models.towers.vit import ViTConfig
+
+CLS_ID, SEP_ID = 101, 102  # Of bert-base-uncased: an answer's first and last token.
+
+# Buffers; the average, which a file's own training goes on with; what is held twice: the output
+# layer of words, and the keys and values that two layers share.
+SKIP = (
+    r".*_m\..*",
+    r".*(position_ids|_queue|queue_ptr|ptr_queue)",
+    r".*predictions\.decoder\.(weight|bias)",
+    r"text_encoder\.encoder\.layer\.\d+\.crossattention\.self\.(key|value)\..*",
+)
+
+
+def is_albef(keys: Container[str]) -> bool:
+    """Whether tensors have ALBEF's names; BLIP's text encoder has no token types."""
+    return "visual_encoder.cls_token" in keys and any(
+        f"text_encoder.{prefix}embeddings.token_type_embeddings.weight" in keys
+        for prefix in ("", "bert.")
+    )
+
+
+def config_from_tensors(
+    tensors: Tensors,
+) -> ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig:
+    """A model's shape from its weights. Heads are 64 wide, or one in a miniature."""
+    shapes = tensors.shapes
+    vision = _vision(shapes)
+    mlm = "text_encoder.cls.predictions.bias" in shapes
+    prefix = "text_encoder.bert" if mlm else "text_encoder"
+    layers = count_layers(shapes, re.escape(prefix) + r"\.encoder\.layer\.(\d+)\..*")
+    crossed = f"{prefix}.encoder.layer.{{}}.crossattention.self.query.weight"
+    alone = next(i for i in range(layers + 1) if i == layers or crossed.format(i) in shapes)
+    text = _text(shapes, prefix, alone)
+    if "text_decoder.cls.predictions.bias" in shapes:
+        depth = count_layers(shapes, r"text_decoder\.bert\.encoder\.layer\.(\d+)\..*")
+        lower = dataclasses.asdict(_text(shapes, "text_decoder.bert", depth))
+        special = dict(causal=True, memory_width=text.width, bos_id=CLS_ID, eos_id=SEP_ID)
+        return ALBEFVQAConfig(vision, text, layers - alone, BertLMConfig(**lower, **special))
+    for head in ("ta_head", "cls_head.2"):
+        if f"{head}.weight" in shapes:
+            classes = shapes[f"{head}.weight"][0]
+            linear = head == "ta_head"
+            # Text assignment's file is NLVR2's start; SNLI-VE's layers are those of pretraining.
+            images = 2 if linear or layers - alone > alone else 1
+            return ALBEFClassifierConfig(
+                vision,
+                text,
+                (layers - alone) // images,
+                classes,
+                images,
+                "linear" if linear else "mlp",
+                shapes["vision_proj.weight"][0] if linear else None,
+            )
+    return ALBEFConfig(
+        vision,
+        text,
+        layers - alone,
+        shapes["vision_proj.weight"][0],
+        mlm=mlm,
+    )
+
+
+def _vision(shapes: Mapping[str, Sequence[int]]) -> ViTConfig:
+    width, _, patch, _ = shapes["visual_encoder.patch_embed.proj.weight"]
+    side = round((shapes["visual_encoder.pos_embed"][1] - 1) ** 0.5)
+    return ViTConfig(
+        side * patch,
+        patch,
+        width,
+        count_layers(shapes, r"visual_encoder\.blocks\.(\d+)\..*"),
+        max(1, width // 64),
+        shapes["visual_encoder.blocks.0.mlp.fc1.weight"][0],
+        norm_eps=1e-6,
+        patch_bias=True,
+        pre_norm=False,
+        norm_tokens=True,
+    )
+
+
+def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertConfig:
+    embeddings = f"{prefix}.embeddings"
+    vocab_size, width = shapes[f"{embeddings}.word_embeddings.weight"]
+    return BertConfig(
+        vocab_size,
+        shapes[f"{embeddings}.position_embeddings.weight"][0],
+        width,
+        depth,
+        max(1, width // 64),
+        shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
+        num_types=shapes[f"{embeddings}.token_type_embeddings.weight"][0],
+    )
+
+
+def rules(
+    cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig, momentum: bool = False
+) -> tuple[Rule, ...]:
+    """The table of a model, or of the average of it that its file holds too."""
+    tables = {"albef": _matching, "albef_vqa": _answers, "albef_classifier": _classifier}
+    return tables[cfg.kind](cfg, "_m" if momentum else "")
+
+
+def _matching(cfg: ALBEFConfig, m: str) -> tuple[Rule, ...]:
+    """models/model_{pretrain,retrieval}.py.
+
+    Pretraining keeps BERT below `text_encoder.bert`, beside its word head; the others do not.
+    """
+    return (
+        *_encoders(m, f"text_encoder{m}.bert" if cfg.mlm else f"text_encoder{m}", cfg.text.depth),
+        *linear(f"vision_proj{m}", "vision_proj"),
+        *linear(f"text_proj{m}", "text_proj"),
+        *linear("itm_head", "itm_proj"),
+        *word_rules(f"text_encoder{m}.cls.predictions", "words"),
+        Rule("temp", "temperature"),
+    )
+
+
+def _answers(cfg: ALBEFVQAConfig, m: str) -> tuple[Rule, ...]:
+    """models/model_vqa.py."""
+    decoder = f"text_decoder{m}"
+    return (
+        *_encoders(m, f"text_encoder{m}", cfg.text.depth),
+        *bert_rules(f"{decoder}.bert", "decoder/"),
+        *word_rules(f"{decoder}.cls.predictions", "decoder/words"),
+    )
+
+
+def _classifier(cfg: ALBEFClassifierConfig, m: str) -> tuple[Rule, ...]:
+    """models/model_{ve,nlvr,pretrain_nlvr}.py."""
+    text, depth = f"text_encoder{m}", cfg.text.depth
+    head = (*linear(f"cls_head{m}.0", "hidden_proj"), *linear(f"cls_head{m}.2", "class_proj"))
+    if cfg.head == "linear":
+        head = (*linear("ta_head", "class_proj"), *linear("vision_proj", "vision_proj"))
+    if cfg.num_images == 1:
+        return (*_encoders(m, text, depth), *head)
+    # Both layers of a pair hold the keys and values that they share.
+    cross = f"{text}.encoder.layer." + "{layer}.crossattention.self"
+    shared = (
+        *heads(f"{cross}.key", "fusion/blocks/shared_attn/k"),
+        *heads(f"{cross}.value", "fusion/blocks/shared_attn/v"),
+    )
+    return (
+        *_encoders(m, text, depth),
+        *layer_rules(text, "fusion/blocks/first", first=depth, step=2),
+        *layer_rules(text, "fusion/blocks/second", first=depth + 1, step=2),
+        *(dataclasses.replace(rule, first=depth + 1, step=2) for rule in shared),
+        *head,
+    )
+
+
+def _encoders(m: str, text: str, depth: int) -> tuple[Rule, ...]:
+    return (
+        *vit_rules(f"visual_encoder{m}.", "vision/"),
+        *embedding_rules(text, "text/"),
+        *layer_rules(text, "text/blocks"),
+        *layer_rules(text, "fusion/blocks", first=depth),
+    )

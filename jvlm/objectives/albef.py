@@ -1,0 +1,247 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ALBEF's pretraining: contrast, matching and masked words, taught by its own average.
+
+arXiv:2107.07651 section 3; salesforce/ALBEF models/model_pretrain.py, Pretrain.py.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jvlm.errors import UserError, did_you_mean
+from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
+from jvlm.losses.momentum import (
+    SAME,
+    Sides,
+    draw_negatives,
+    enqueue,
+    momentum_contrastive,
+    random_features,
+    same_group,
+)
+from jvlm.objectives.base import LossOutput
+from jvlm.objectives.momentum import Momentum
+from jvlm.state import purpose_rng
+
+
+@dataclasses.dataclass(frozen=True)
+class ALBEF(Momentum):
+    """ITC + ITM + MLM, unweighted.
+
+    One forward reads every text once plain and once with masked words, and fuses the pairs, the
+    two kinds of wrong pairs and the masked texts together: towers and weights are passed once.
+
+    Attributes:
+      queue: features of earlier images and of texts that are kept; a multiple of the batch. 0 is
+        none.
+      mlm_probability: share of the words that are masked; 0 is no MLM.
+      mask_id, silent_ids: ids of [MASK], and of what is never masked beside padding.
+      negatives: 'global', or a number of consecutive rows (the 64 of a GPU in the paper) within
+        which items are contrasted and wrong partners are drawn.
+      same: what another item of equal `image_id` is to ITC: see `losses.momentum`; but for
+        'negative' it is no wrong partner either.
+      temperature_range: the temperature is brought back to it after each step; None leaves it
+        (ALBEF's retrieval).
+      chunk: text positions whose logits are held at a time; 0 is all.
+    """
+
+    queue: int = 65536
+    mlm_probability: float = 0.15
+    mask_id: int = 103
+    silent_ids: tuple[int, ...] = (101,)
+    negatives: str | int = "global"
+    same: str = "negative"
+    temperature_range: tuple[float, float] | None = (0.001, 0.5)
+    chunk: int = 0
+
+    # Neither the matching head nor the temperature.
+    taught = ("vision/", "text/", "fusion/", "vision_proj/", "text_proj/", "words/")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.same not in SAME:
+            hint = did_you_mean(self.same, SAME)
+            raise UserError(f"objective.same {self.same!r} is unknown.{hint}")
+        if self.negatives != "global" and (
+            not isinstance(self.negatives, int) or self.negatives < 2
+        ):
+            raise UserError(
+                f"objective.negatives {self.negatives!r}: 'global' or a number of rows, at least 2"
+            )
+        if not 0 <= self.mlm_probability <= 1:
+            raise UserError(f"objective.mlm_probability {self.mlm_probability}: give 0 <= x <= 1")
+        if self.mlm_probability and not self.model.cfg.mlm:
+            raise UserError("objective.mlm_probability: the model has no word head (model.mlm)")
+
+    #### The state.
+
+    def init_extra(self, rng: jax.Array, batch_size: int) -> Any:
+        if not self.queue:
+            return {}
+        if self.queue % batch_size:
+            raise UserError(
+                f"objective.queue {self.queue} is no multiple of data.batch_size {batch_size}"
+            )
+        shape = self.queue, self.model.cfg.embed_dim
+        image, text = (random_features(key, shape) for key in jax.random.split(rng))
+        extra = {"image": image, "text": text, "pointer": jnp.zeros((), jnp.int32)}
+        if self.same != "negative":
+            extra["image_id"] = jnp.full(self.queue, -1, jnp.int32)  # Of nothing.
+        return extra
+
+    def update_extra(self, extra: Any, news: Any) -> Any:
+        if not extra:
+            return extra
+        pointer = extra["pointer"]
+        new = {name: enqueue(extra[name], pointer, rows) for name, rows in news.items()}
+        return {**new, "pointer": (pointer + len(news["image"])) % self.queue}
+
+    def project(self, params):
+        if "temperature" not in params or self.temperature_range is None:
+            return params
+        return {**params, "temperature": jnp.clip(params["temperature"], *self.temperature_range)}
+
+    #### The loss.
+
+    def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
+        """See `Objective.loss`.
+
+        A batch may say what is drawn otherwise: `negative_image`, `negative_text` int32[B], rows of
+        the wrong partners; `masked_text` int32[B, T] and `masked_labels` int32[B, T].
+        """
+        image, text = batch["image"], batch["text"]
+        rows, training = len(text), rng is not None
+        mask = self.apply(params, text, batch.get("text_mask"), method="mask")
+        rng = jax.random.key(0) if rng is None else rng
+        run = lambda *args, **how: self.forward(params, *args, **how, rng=rng if training else None)
+        taught = self.teacher_params(params, teacher)
+        alpha = self.teacher_weight(teacher, step)
+
+        #### Alone.
+        words, labels = text, None
+        if self.mlm_probability:
+            words, labels = self.mask_words(purpose_rng(rng, "mlm"), text, mask, batch)
+            words = _together(text, words)
+        masks = jnp.tile(mask, (len(words) // rows, 1))
+        image_states, _ = run(image, method="image_states", part="vision")
+        text_states, _ = run(words, masks, method="text_states", part="text")
+        teacher_image = self.apply(taught, image, method="image_states")
+        teacher_text = self.apply(taught, words, masks, method="text_states")
+
+        #### Contrast.
+        features = lambda params, image, text: Sides(
+            self.apply(params, image, method="embed_image"),
+            self.apply(params, text[:rows], method="embed_text"),
+        )
+        of_teacher = features(taught, teacher_image, teacher_text)
+        identity = batch.get("image_id")
+        if self.same != "negative" and identity is None:
+            raise UserError(f"objective.same={self.same!r} needs image_id in the batch")
+        group = None if self.negatives == "global" else self.negatives
+        if group and rows % group:
+            raise UserError(f"objective.negatives {group} does not divide {rows} rows")
+        itc, similarities = momentum_contrastive(
+            features(params, image_states, text_states),
+            of_teacher,
+            self.apply(params, method="temperature"),
+            alpha,
+            queue=Sides(extra["image"], extra["text"]) if extra else None,
+            group=group,
+            identity=identity,
+            queue_identity=extra.get("image_id"),
+            same=self.same,
+        )
+
+        #### Match: the pairs, texts with wrong images, wrong texts with images.
+        inside = jnp.ones((rows, rows), bool) if group is None else same_group(rows, group)
+        wrong = inside & ~jnp.eye(rows, dtype=bool)
+        if self.same != "negative":
+            wrong &= identity[:, None] != identity
+        draw = lambda purpose, scores: draw_negatives(
+            purpose_rng(rng, purpose), scores, inside, wrong
+        )
+        negative_image, image_counts = draw("negative_image", similarities.text)
+        negative_text, text_counts = draw("negative_text", similarities.image)
+        negative_image = batch.get("negative_image", negative_image)
+        negative_text = batch.get("negative_text", negative_text)
+        pick = lambda x, index: jnp.take(x, index, axis=0, mode="clip")
+        plain = text_states[:rows]
+        fused, _ = run(
+            _together(plain, plain, pick(plain, negative_text), text_states[rows:]),
+            _together(mask, mask, pick(mask, negative_text), masks[rows:]),
+            _together(
+                image_states,
+                pick(image_states, negative_image),
+                image_states,
+                image_states if self.mlm_probability else image_states[:0],
+            ),
+            method="fuse",
+            part="fusion",
+        )
+        logits = self.apply(params, fused[: 3 * rows], method="match_logits")
+        counts = jnp.concatenate([jnp.ones(rows, bool), image_counts, text_counts])
+        itm, accuracy = _matching(logits, counts, rows)
+
+        #### Masked words.
+        metrics = {"itc": itc, "itm": itm, "itm_accuracy": accuracy}
+        loss = itc + itm
+        if self.mlm_probability:
+            seen = self.apply(taught, teacher_text[rows:], mask, teacher_image, method="fuse")
+            sums = taught_cross_entropy(
+                fused[3 * rows :],
+                lambda x: self.apply(params, x, method="head"),
+                seen,
+                lambda x: self.apply(taught, x, method="head"),
+                labels,
+                alpha,
+                chunk=self.chunk,
+            )
+            mlm = _mean_of_groups(sums.loss, sums.count, group or rows)
+            metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / sums.count.sum()}
+            loss += mlm
+        news = {"image": of_teacher.image, "text": of_teacher.text}
+        if self.same != "negative":
+            news["image_id"] = identity
+        scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
+        return LossOutput(loss, {**metrics, **scalars}, news if extra else {})
+
+    def mask_words(self, rng, text, mask, batch) -> tuple[jax.Array, jax.Array]:
+        """(int32[B, T] with masked words, int32[B, T] labels, -1 elsewhere).
+
+        Of the words drawn, 80 % become [MASK], 10 % any id, 10 % stay (BERT section 3.1).
+        """
+        if "masked_text" in batch:
+            return batch["masked_text"], batch["masked_labels"]
+        which, how, ids = jax.random.split(rng, 3)
+        drawn = (jax.random.uniform(which, text.shape) < self.mlm_probability) & mask
+        for silent in self.silent_ids:
+            drawn &= text != silent
+        how = jax.random.uniform(how, text.shape)
+        random = jax.random.randint(ids, text.shape, 0, self.model.vocab_size)
+        new = jnp.where(how < 0.8, self.mask_id, jnp.where(how < 0.9, random, text))
+        return jnp.where(drawn, new, text), jnp.where(drawn, text, IGNORED)
+
+
+def _together(*parts: jax.Array) -> jax.Array:
+    return jnp.concatenate(parts, 0)
+
+
+def _matching(logits: jax.Array, counts: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    """(cross-entropy, accuracy) of float32[3B, 2], of which the first `rows` match."""
+    right = jnp.arange(len(logits)) < rows
+    losses = jax.nn.softplus(jnp.where(right, -1.0, 1.0) * (logits[:, 1] - logits[:, 0]))
+    hits = (logits[:, 1] > logits[:, 0]) == right
+    mean = lambda x: jnp.sum(jnp.where(counts, x, 0.0)) / counts.sum()
+    return mean(losses), mean(hits.astype(jnp.float32))
+
+
+def _mean_of_groups(sums: jax.Array, counts: jax.Array, group: int) -> jax.Array:
+    """Of float32[B] sums over tokens and their counts: each group's mean, then theirs.
+
+    The source has one group a GPU, whatever its number of masked words.
+    """
+    sums, counts = (x.reshape(-1, group).sum(1) for x in (sums, counts))
+    return jnp.mean(sums / jnp.maximum(counts, 1.0))

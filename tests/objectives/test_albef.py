@@ -1,0 +1,174 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ALBEF's pretraining: meshes, micro-batches, queue and teacher."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import common
+from jvlm import paths, sharding
+from jvlm.errors import UserError
+from jvlm.losses.momentum import draw_negatives, same_group
+from jvlm.step import build_step
+
+MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
+ROWS, VOCAB = 16, 24
+TOWER = dict(width=8, depth=1, num_heads=2, mlp_dim=16)
+VISION = dict(
+    image_size=8, patch_size=4, patch_bias=True, pre_norm=False, norm_tokens=True, **TOWER
+)
+MODEL = {
+    "name": "albef",
+    "embed_dim": 8,
+    "fusion_depth": 1,
+    "vision": VISION,
+    "text": dict(vocab_size=VOCAB, max_len=6, **TOWER),
+}
+
+
+TOWERS = {key: MODEL[key] for key in ("fusion_depth", "vision", "text")}
+DECODER = dict(MODEL["text"], causal=True, memory_width=8, bos_id=1, eos_id=2)
+TASKS = {  # Objective -> model.
+    "albef": MODEL,
+    "answers": TOWERS | dict(name="albef_vqa", decoder=DECODER),
+    "classification": TOWERS | dict(name="albef_classifier", num_classes=3),
+    "text_assignment": TOWERS
+    | dict(name="albef_classifier", num_classes=3, num_images=2, head="linear", embed_dim=8),
+}
+
+
+def config(task="albef", **objective):
+    c = common.base()
+    c.steps = 10
+    c.model = TASKS[task]
+    options = dict(queue=32, mask_id=3, silent_ids=(1,)) if task == "albef" else {}
+    if task != "text_assignment":
+        options |= dict(momentum=0.9, alpha_steps=1)
+    c.objective = dict(name=task, **options, **objective)
+    c.data.batch_size = ROWS
+    # Adam's first update is g / (|g| + eps): an eps well above rounding keeps gradients that are
+    # zero but for it from updates as large as the rate.
+    c.optim.update(dict(lr=0.05, eps=1e-2, schedule="constant"))
+    return c
+
+
+def batches(count):
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        text = rng.integers(4, VOCAB, (ROWS, 6)).astype(np.int32)
+        text[:, 0] = 1
+        lengths = rng.integers(2, 7, (ROWS, 1))
+        yield {
+            "image": rng.integers(0, 256, (ROWS, 8, 8, 3)).astype(np.uint8),
+            "text": text,
+            "text_mask": np.arange(6) < lengths,
+            "image_id": rng.integers(0, 9, ROWS).astype(np.int32),
+            "label": rng.integers(0, 3, ROWS).astype(np.int32),
+            "candidates": rng.integers(2, VOCAB, (ROWS, 2, 3)).astype(np.int32),
+            "candidates_mask": np.arange(3) < rng.integers(1, 4, (ROWS, 2, 1)),
+            "answer_weight": rng.random((ROWS, 2)).astype(np.float32),
+        }
+
+
+@functools.cache
+def run(mesh_name, task="albef", accumulate=1, steps=3, **objective):
+    """(losses, final state as numpy) of a few steps."""
+    c = config(task, **objective)
+    c.optim.accumulate = accumulate
+    devices = None if mesh_name else jax.devices()[:1]
+    mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
+    training = build_step(c, mesh)
+    losses = []
+    with jax.set_mesh(mesh):
+        state = training.init(jax.random.key(0, impl="threefry2x32"))
+        for batch in batches(steps):
+            if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
+                del batch["label"]
+            state, metrics = training.step(state, sharding.put_whole_batch(batch, mesh))
+            losses.append({k: float(v) for k, v in metrics.items()})
+    flat = {
+        name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
+        for name in ("params", "teacher", "extra")
+        if getattr(state, name) is not None
+    }
+    return losses, flat
+
+
+GROUPS = dict(negatives=4, same="soft")
+
+
+@pytest.mark.parametrize(
+    "mesh_name, options",
+    [
+        *((mesh, {}) for mesh in MESHES),
+        ("2x2x2", GROUPS),
+        *(("2x2x2", dict(task=task)) for task in TASKS if task != "albef"),
+    ],
+)
+def test_sharded_equals_unsharded(mesh_name, options):
+    want_losses, want = run(None, **options)
+    losses, got = run(mesh_name, **options)
+    for ours, theirs in zip(losses, want_losses):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-5, err_msg=name)
+    for part in want:
+        for path, leaf in want[part].items():
+            np.testing.assert_allclose(got[part][path], leaf, atol=1e-5, err_msg=path)
+
+
+def test_queue_and_teacher_change_once_a_step():
+    """Also with micro-batches: all of the batch is put into the queue, the oldest goes."""
+    _, once = run(None)
+    _, twice = run(None, accumulate=2)
+    assert once["extra"]["pointer"] == twice["extra"]["pointer"] == 3 * ROWS % 32
+    one, two = (
+        build_step(config(), sharding.make_mesh(devices=jax.devices()[:1])).objective.update_extra(
+            {"image": jnp.zeros((32, 8)), "text": jnp.zeros((32, 8)), "pointer": jnp.int32(p)},
+            {"image": jnp.ones((16, 8)), "text": jnp.ones((16, 8))},
+        )
+        for p in (0, 16)
+    )
+    assert one["image"][:16].all() and not one["image"][16:].any() and one["pointer"] == 16
+    assert two["text"][16:].all() and not two["text"][:16].any() and two["pointer"] == 0
+    assert {p.split("/")[0] for p in once["teacher"]} == {
+        *("vision", "text", "fusion", "vision_proj", "text_proj", "words")
+    }
+    for path, leaf in once["teacher"].items():
+        assert not np.array_equal(leaf, once["params"][path]) or not leaf.any(), path
+
+
+def test_negatives():
+    inside = same_group(8, 4)
+    identity = np.array([0, 0, 1, 2, 5, 5, 5, 5])
+    wrong = inside & (identity[:, None] != identity)
+    scores = jax.random.normal(jax.random.key(0), (8, 8)) * 3
+    draw = jax.jit(draw_negatives, static_argnums=4)
+    given = scores, inside, wrong
+    for floor in (0.0, 1e-4):
+        drawn = np.stack([draw(jax.random.key(i), *given, floor)[0] for i in range(400)])
+        counts = draw(jax.random.key(0), *given, floor)[1]
+        np.testing.assert_array_equal(counts, [True] * 4 + [False] * 4)
+        for row in range(4):
+            assert wrong[row][drawn[:, row]].all()
+            weights = np.where(wrong[row], np.exp(scores[row]), 0)
+            got = np.bincount(drawn[:, row], minlength=8) / 400
+            np.testing.assert_allclose(got, weights / weights.sum(), atol=0.1)
+
+
+def test_bad_options():
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    for options, message in (
+        (dict(queue=40), "no multiple of data.batch_size"),
+        (dict(same="sotf"), "Did you mean 'soft'"),
+        (dict(negatives=1), "at least 2"),
+        (dict(momentum=1.5), "momentum 1.5"),
+    ):
+        c = config()
+        c.objective.update(options)
+        with pytest.raises(UserError, match=message):
+            build_step(c, mesh)

@@ -1,0 +1,364 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Records what the official code of ALBEF makes of tiny models with random weights.
+
+    python -m tests.parity.make_albef ALBEF    # writes tests/golden/albef_*.npz
+
+ALBEF is a clone of salesforce/ALBEF (b9727e4). Its models need transformers 4.x (4.37.2 is the last
+that was tried) and timm, of which only a patch embedding is used, so that has a stand-in here.
+What is drawn at random (wrong partners, masked words) is given to both.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import types
+
+import numpy as np
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+ROWS, LENGTH, VOCAB, SIDE = 6, 7, 24, 16
+BERT = dict(
+    hidden_size=8,
+    num_hidden_layers=4,
+    fusion_layer=2,
+    num_attention_heads=2,
+    intermediate_size=16,
+    vocab_size=VOCAB,
+    max_position_embeddings=8,
+    encoder_width=8,
+    layer_norm_eps=1e-12,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    pad_token_id=0,
+    hidden_act="gelu",
+)
+
+
+def main(source: str):
+    load_official(source)
+    pretraining()
+    retrieval()
+    answers()
+    classification("ve", 1)
+    classification("nlvr", 2)
+
+
+def load_official(source: str) -> None:
+    """Makes `models` importable."""
+    import torch
+    import transformers.file_utils
+    from torch import nn
+
+    class PatchEmbed(nn.Module):
+        def __init__(self, img_size, patch_size, in_chans, embed_dim):
+            super().__init__()
+            self.num_patches = (img_size // patch_size) ** 2
+            self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+
+        def forward(self, x):
+            return self.proj(x).flatten(2).transpose(1, 2)
+
+    parts = {
+        "timm.models.vision_transformer": dict(_cfg=None, PatchEmbed=PatchEmbed),
+        "timm.models.registry": dict(register_model=lambda f: f),
+        "timm.models.layers": dict(trunc_normal_=nn.init.trunc_normal_, DropPath=nn.Identity),
+    }
+    for name in ("timm", "timm.models", *parts):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__dict__.update(parts.get(name, {}))
+    # Its arguments have changed; it writes documentation only.
+    transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda f: f
+    sys.path.insert(0, source)
+    torch.manual_seed(0)
+
+
+def tiny_vit(**options):
+    """The image tower, whose sizes the source has in its code."""
+    from models.vit import VisionTransformer
+
+    return VisionTransformer(
+        img_size=options["img_size"],
+        patch_size=8,
+        embed_dim=8,
+        depth=2,
+        num_heads=2,
+        mlp_ratio=2,
+        qkv_bias=True,
+        norm_layer=options["norm_layer"],
+    )
+
+
+def shake(model) -> None:
+    """Zeros, ones and equal copies become distinguishable."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+
+
+def inputs(rng) -> dict:
+    """A batch: normalised images and padded texts."""
+    text = rng.integers(4, VOCAB, (ROWS, LENGTH))
+    text[:, 0] = 1
+    mask = np.arange(LENGTH) < rng.integers(3, LENGTH + 1, (ROWS, 1))
+    image = rng.normal(size=(ROWS, SIDE, SIDE, 3)).astype(np.float32)
+    return {"image": image, "text": text * mask, "text_mask": mask}
+
+
+def pretraining() -> None:
+    import torch
+    from models import model_pretrain as official
+
+    official.VisionTransformer = tiny_vit
+    official.BertForMaskedLM.from_pretrained = classmethod(lambda cls, _, config: cls(config))
+    official.concat_all_gather = lambda x: x
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        config = dict(mlm_probability=0.15, embed_dim=4, image_res=SIDE, vision_width=8)
+        config |= dict(bert_config=file.name, temp=0.07, queue_size=12, momentum=0.9)
+        tokenizer = types.SimpleNamespace(pad_token_id=0, cls_token_id=1, mask_token_id=3)
+        model = official.ALBEF("", tokenizer, config, init_deit=False)
+    shake(model)
+    rng = np.random.default_rng(0)
+    batch = inputs(rng)
+    text, mask = batch["text"], batch["text_mask"]
+    drawn = (rng.random(text.shape) < 0.4) & mask & (text != 1)
+    drawn[0, 1] = True
+    batch["masked_text"] = np.where(drawn, 3, text)
+    batch["masked_labels"] = np.where(drawn, text, -1)
+    for name in ("negative_image", "negative_text"):
+        batch[name] = (np.arange(ROWS) + rng.integers(1, ROWS, ROWS)) % ROWS
+
+    draws = [*batch["negative_image"], *batch["negative_text"]]
+    torch.multinomial = lambda *_: torch.tensor([draws.pop(0)])
+    labels = np.where(drawn, text, -100)
+    model.mask = lambda *_, **__: (torch.tensor(batch["masked_text"]), torch.tensor(labels))
+    before = arrays(model.state_dict())
+    words = types.SimpleNamespace(input_ids=torch.tensor(text), attention_mask=torch.tensor(mask))
+    words.attention_mask = words.attention_mask.long()
+    losses = model(torch.tensor(batch["image"].transpose(0, 3, 1, 2)), words, alpha=0.3)
+    sum(losses).backward()
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
+    after = arrays(model.state_dict())
+    changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
+    np.savez_compressed(
+        GOLDEN / "albef_pretrain.npz",
+        versions=versions(),
+        losses=np.array([loss.item() for loss in losses]),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in changed.items()},
+    )
+
+
+def retrieval() -> None:
+    import torch
+    from models import model_retrieval as official
+
+    official.VisionTransformer = tiny_vit
+    official.BertModel.from_pretrained = classmethod(
+        lambda cls, _, config, **how: cls(config, **how)
+    )
+    official.concat_all_gather = lambda x: x
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        config = dict(embed_dim=4, image_res=SIDE, vision_width=8, bert_config=file.name)
+        config |= dict(temp=0.07, queue_size=12, momentum=0.9, distill=True)
+        model = official.ALBEF("", None, config)
+    shake(model)
+    rng = np.random.default_rng(3)
+    batch = inputs(rng)
+    batch["image_id"] = np.array([3, 5, 3, 7, 8, 5])  # Two pictures have two captions here.
+    other = batch["image_id"][:, None] != batch["image_id"]
+    for name in ("negative_image", "negative_text"):
+        batch[name] = np.array([rng.choice(np.flatnonzero(row)) for row in other])
+    draws = [*batch["negative_image"], *batch["negative_text"]]
+    torch.multinomial = lambda *_: torch.tensor([draws.pop(0)])
+    model.idx_queue[0, :3] = torch.tensor([5, 9, 3])
+    before = arrays(model.state_dict())
+    words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
+    words.attention_mask = torch.tensor(batch["text_mask"]).long()
+    image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+    losses = model(image, words, 0.3, torch.tensor(batch["image_id"]))
+    sum(losses).backward()
+    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    after = arrays(model.state_dict())
+    changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
+    np.savez_compressed(
+        GOLDEN / "albef_retrieval.npz",
+        versions=versions(),
+        losses=np.array([loss.item() for loss in losses]),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in changed.items()},
+    )
+
+
+def answers() -> None:
+    import torch
+    from models import model_vqa as official
+    from models.xbert import BertLMHeadModel, BertModel
+
+    official.VisionTransformer = tiny_vit
+    for kind in (BertModel, BertLMHeadModel):
+        kind.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    # The source has six layers in its code.
+    read = official.BertConfig.from_json_file
+    shallow = lambda path: _Shallow(read(path))
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
+        tokenizer = types.SimpleNamespace(pad_token_id=0)
+        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
+        model = official.ALBEF("", "", tokenizer, config)
+    model.momentum = 0.9
+    shake(model)
+    rng = np.random.default_rng(1)
+    batch = inputs(rng)
+    counts = rng.integers(1, 4, ROWS)
+    weights = rng.random((ROWS, 3)).astype(np.float32) * (np.arange(3) < counts[:, None])
+    candidates = rng.integers(4, VOCAB, (ROWS, 3, 4))
+    lengths = rng.integers(2, 5, (ROWS, 3, 1))
+    candidates[np.arange(4) == lengths - 1] = 2
+    mask = (np.arange(4) < lengths) & (np.arange(3)[:, None] < counts[:, None, None])
+    batch |= {"candidates": candidates * mask, "candidates_mask": mask, "answer_weight": weights}
+
+    there = np.arange(3) < counts[:, None]
+    with_start = lambda x, first: np.pad(x[there], ((0, 0), (1, 0)), constant_values=first)
+    pack = lambda ids, seen: types.SimpleNamespace(
+        input_ids=torch.tensor(ids), attention_mask=torch.tensor(seen).long()
+    )
+    question = pack(batch["text"], batch["text_mask"])
+    answer = pack(with_start(candidates * mask, 1), with_start(mask, True))
+    before = arrays(model.state_dict())
+    image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+    loss = model(image, question, answer, 0.3, counts, torch.tensor(weights[there]))
+    loss.backward()
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
+    after = arrays(model.state_dict())
+
+    # Ranking has its own list of answers, the same for all questions.
+    every = candidates.reshape(-1, 4)[:9], np.arange(4) < lengths.reshape(-1, 1)[:9]
+    listed = pack(
+        np.pad(every[0] * every[1], ((0, 0), (1, 0)), constant_values=1),
+        np.pad(every[1], ((0, 0), (1, 0)), constant_values=True),
+    )
+    model.load_state_dict({k: torch.tensor(v) for k, v in before.items()})
+    with torch.no_grad():
+        ids, probabilities = model(image, question, listed, k=5, train=False)
+    np.savez_compressed(
+        GOLDEN / "albef_vqa.npz",
+        versions=versions(),
+        loss=loss.item(),
+        answers=every[0],
+        answers_mask=every[1],
+        ids=ids.numpy(),
+        probabilities=probabilities.numpy(),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
+    )
+
+
+def classification(name: str, images: int) -> None:
+    import torch
+    from models import model_nlvr, model_ve
+    from models.xbert import BertModel
+
+    official = {"ve": model_ve, "nlvr": model_nlvr}[name]
+    official.VisionTransformer = tiny_vit
+    BertModel.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    read = official.BertConfig.from_json_file
+    # Two layers of words, then two of both; the source has its numbers of layers in its code.
+    layers = 2 + 2 * images
+
+    def shallow(path):
+        config = read(path)
+        config.__class__ = type("Shallow", (type(config),), {})
+        type(config).num_hidden_layers = property(lambda _: layers, lambda *_: None)
+        return config
+
+    official.ALBEF.share_cross_attention = share
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
+        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
+        model = official.ALBEF("", None, config)
+    model.momentum = 0.9
+    shake(model)
+    rng = np.random.default_rng(2)
+    batch = inputs(rng)
+    if images == 2:
+        batch["image"] = rng.normal(size=(ROWS, 2, SIDE, SIDE, 3)).astype(np.float32)
+    batch["label"] = rng.integers(0, 4 - images, ROWS)
+    before = arrays(model.state_dict())
+    image = batch["image"].reshape(ROWS, images, SIDE, SIDE, 3).transpose(1, 0, 4, 2, 3)
+    image = torch.tensor(image.reshape(-1, 3, SIDE, SIDE))
+    words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
+    words.attention_mask = torch.tensor(batch["text_mask"]).long()
+    loss = model(image, words, torch.tensor(batch["label"]), alpha=0.3)
+    loss.backward()
+    gradients = {
+        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
+    }
+    after = arrays(model.state_dict())
+    np.savez_compressed(
+        GOLDEN / f"albef_{name}.npz",
+        versions=versions(),
+        loss=loss.item(),
+        **{f"batch/{key}": value for key, value in batch.items()},
+        **{f"before/{key}": value for key, value in before.items()},
+        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
+        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
+    )
+
+
+def share(self, encoder) -> None:
+    """The source's sharing of keys and values, for other numbers of layers than its own."""
+    for first in range(2, len(encoder.layer), 2):
+        one, other = (encoder.layer[first + i].crossattention.self for i in (0, 1))
+        for kind in ("key", "value"):
+            getattr(one, kind).weight = getattr(other, kind).weight
+            getattr(one, kind).bias = getattr(other, kind).bias
+
+
+class _Shallow:
+    """A BertConfig whose number of layers, where the source sets it, becomes 2."""
+
+    def __new__(cls, config):
+        kind = type("Shallow", (type(config),), {})
+        config.__class__ = kind
+        layers = config.num_hidden_layers
+        kind.num_hidden_layers = property(
+            lambda self: 2 if self.fusion_layer == 0 else layers, lambda self, value: None
+        )
+        return config
+
+
+def arrays(tensors) -> dict:
+    return {key: value.detach().clone().numpy() for key, value in tensors.items()}
+
+
+def versions() -> str:
+    import torch
+    import transformers
+
+    return f"salesforce/ALBEF b9727e4, torch {torch.__version__}, {transformers.__version__}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
