@@ -7,8 +7,8 @@ import argparse
 from jvlm.cli import options
 
 TASK_NAMES = (  # Of metrics.tasks, which --help need not load.
-    *("anls", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa", "mme"),
-    *("multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
+    *("anls", "aokvqa", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa"),
+    *("mme", "multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
     *("textvqa", "visdial", "vqa"),
 )
 

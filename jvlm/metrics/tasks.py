@@ -120,6 +120,12 @@ _LABEL = {"prediction": "a text or a number", "label": "a text or a number"}
 
 TASKS: dict[str, Task] = {
     "anls": Task(scorers.score_anls, _TEXT_ANSWERS, "answers by edit distance (DocVQA, ST-VQA)"),
+    "aokvqa": Task(
+        scorers.score_aokvqa,
+        _TEXT_ANSWERS,
+        "A-OKVQA's direct answers: three of ten people suffice; 'difficult' ones do not count",
+        {"difficult": "true or false"},
+    ),
     "auc": Task(
         scorers.score_auc,
         {"prediction": "a number", "label": "true or false"},
@@ -144,7 +150,7 @@ TASKS: dict[str, Task] = {
     "gqa": Task(
         scorers.score_gqa,
         {"prediction": "text", "answer": "text"},
-        "GQA accuracy; by type, and consistency, where the rows tell",
+        "GQA accuracy; by type; consistency where all that is entailed was asked",
         {
             "structural": "text",
             "semantic": "text",
@@ -214,7 +220,7 @@ TASKS: dict[str, Task] = {
     "vqa": Task(
         scorers.score_vqa,
         _TEXT_ANSWERS,
-        "VQA accuracy (VQAv2, OK-VQA, A-OKVQA, VizWiz)",
+        "VQA accuracy (VQAv2, OK-VQA, VizWiz)",
         {"answer_type": "text", "question_type": "text"},
     ),
 }

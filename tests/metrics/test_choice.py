@@ -32,6 +32,14 @@ def test_science_qa_option(answer, place):
     assert science_qa_option(answer, ["a dog", "a cat"]) == place
 
 
+def test_options_that_differ_in_case_alone():
+    assert [chosen_option(answer, ["pH", "PH", "Ph."]) for answer in ("PH", "Ph.", "ph")] == [
+        1,
+        2,
+        0,
+    ]
+
+
 def test_right_option():
     options = ["a dog", "B", "a cow"]
     assert [right_option(answer, options) for answer in (2, "c", "B", "a dog")] == [2, 2, 1, 0]
