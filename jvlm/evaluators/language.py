@@ -11,11 +11,11 @@ import numpy as np
 from jvlm import progress
 from jvlm.config import construct
 from jvlm.data.transforms import entry
-from jvlm.errors import UserError, did_you_mean
+from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
-from jvlm.metrics.tasks import TASKS
+from jvlm.metrics.tasks import TASKS, find_task
 
 
 class _Asked(Predictor):
@@ -24,8 +24,7 @@ class _Asked(Predictor):
     def __init__(
         self, model, tokenizer, batches, mesh, generation, task, prompt, fields, name, inputs, count
     ):
-        if task not in TASKS:
-            raise UserError(f"task {task!r} is unknown.{did_you_mean(task, TASKS)}")
+        needs = find_task(task).needs
         if tokenizer is None:
             raise UserError(NO_TOKENIZER)
         self.task, self.name = task, name or task
@@ -34,7 +33,7 @@ class _Asked(Predictor):
         self._count = len(batches) if count is None else min(count, len(batches))
         self._speaker = Speaker(model, tokenizer, mesh, generation)
         # Before the training: a mistake must not wait for its end.
-        missing = [f for f in TASKS[task].needs if f not in self._fields and f != "prediction"]
+        missing = [f for f in needs if f not in self._fields and f != "prediction"]
         if missing:
             raise UserError(f"{self.name}: fields: the task {task} needs {', '.join(missing)} too")
         example = batches.examples([0])[0]

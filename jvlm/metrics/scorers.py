@@ -74,13 +74,26 @@ def score_caption(rows):
     return figures, samples
 
 
+def _many_answers(rows: Sequence[Row]) -> list:
+    """The answers of people; of three and one left out no prediction could reach 1."""
+    for place, row in enumerate(rows):
+        if len(row["answers"]) < 4:
+            count = len(row["answers"])
+            raise BadRow(
+                place,
+                f"'answers' has {count} of the four or more that VQA accuracy is made for: "
+                "give all people's, equal ones too, or take the task exact",
+            )
+    return _column(rows, "answers")
+
+
 def score_vqa(rows):
-    values = vqa.vqa_accuracy(_column(rows, "prediction"), _column(rows, "answers"))
+    values = vqa.vqa_accuracy(_column(rows, "prediction"), _many_answers(rows))
     return _accuracy(rows, values, "answer_type", "question_type")
 
 
 def score_textvqa(rows):
-    pairs = _column(rows, "prediction"), _column(rows, "answers")
+    pairs = _column(rows, "prediction"), _many_answers(rows)
     return _accuracy(rows, vqa.vqa_accuracy(*pairs, vqa.textvqa_answer))
 
 

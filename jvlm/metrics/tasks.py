@@ -77,6 +77,13 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def find_task(name: str) -> Task:
+    """The task of this name; raises UserError if there is none."""
+    if name not in TASKS:
+        raise UserError(f"task {name!r} is unknown.{did_you_mean(name, TASKS)}")
+    return TASKS[name]
+
+
 def score(
     task: str,
     rows: Sequence[Row],
@@ -94,11 +101,9 @@ def score(
     Raises:
       UserError: an unknown task, no rows, or a field that is missing or of another kind; names it.
     """
-    if task not in TASKS:
-        raise UserError(f"task {task!r} is unknown.{did_you_mean(task, TASKS)}")
+    spec = find_task(task)
     if not rows:
         raise UserError(f"{name or task}: no predictions to score")
-    spec = TASKS[task]
     for place, row in enumerate(rows):
         for field, kind in {**spec.needs, **spec.may}.items():
             if field not in row and field in spec.needs:
