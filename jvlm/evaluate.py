@@ -40,6 +40,8 @@ def evaluate(
     """
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
+    if predictions is not None and Path(predictions).exists() and not Path(predictions).is_dir():
+        raise UserError(f"{predictions}: is no folder")
     mesh_section = config.mesh if config is not None else {}
     mesh = config_lib.construct(sharding.make_mesh, mesh_section, where="mesh")
     m = pretrained.load(path, step=step, mesh=mesh, dtype=dtype)

@@ -32,16 +32,26 @@ class Retrieval(Predictor):
         `image_states(image) -> float[B, P, D]` and `match(states, text, text_mask) -> float32[B]`,
         the logit that image and text belong together; 0 is none.
       rule: what becomes of the logit, see `metrics.retrieval.reranked`.
+      name: first part of the metrics' names.
     """
 
-    task, name = "retrieval", "retrieval"
+    task = "retrieval"
 
-    def __init__(self, model, batches, mesh, rerank: int = 0, rule: str = "replace"):
+    def __init__(
+        self,
+        model,
+        batches,
+        mesh,
+        rerank: int = 0,
+        rule: str = "replace",
+        name: str = "retrieval",
+    ):
         if rule not in RERANK_RULES:
             raise UserError(f"retrieval: rule {rule!r}.{did_you_mean(rule, RERANK_RULES)}")
         if rerank and not hasattr(model, "match"):
             raise UserError("retrieval: rerank needs a model that matches images with texts")
         self._batches, self._mesh, self._rerank, self._rule = batches, mesh, rerank, rule
+        self.name = name
 
         def encode(params, batch):
             length = batch["text"].shape[-1]
@@ -71,6 +81,8 @@ class Retrieval(Predictor):
             image_id = np.concatenate([batch["image_id"] for _, batch in results])
         else:
             image_id = np.arange(len(image))
+        if not np.isfinite(image).all() or not np.isfinite(text).all():
+            raise UserError(f"{self.name}: embeddings are not finite, nor are the weights then")
         text_id = np.repeat(image_id, text.shape[1])
         text = text.reshape(-1, text.shape[-1])
         sides = {"i2t": (image, image_id, text, text_id), "t2i": (text, text_id, image, image_id)}

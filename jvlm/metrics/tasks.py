@@ -84,6 +84,15 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
+def check_fields(task: Task, row: Row, where: Callable[[], str]) -> None:
+    """Raises UserError where a field that the task reads is of another kind than it should be."""
+    for field, kind in {**task.needs, **task.may}.items():
+        if field in row and not KINDS[kind](row[field]):
+            got = repr(row[field])
+            got = f"{got[:60]}..." if len(got) > 60 else got
+            raise UserError(f"{where()}: {field!r} should be {kind}, not {got}")
+
+
 def score(
     task: str,
     rows: Sequence[Row],
@@ -105,13 +114,10 @@ def score(
     if not rows:
         raise UserError(f"{name or task}: no predictions to score")
     for place, row in enumerate(rows):
-        for field, kind in {**spec.needs, **spec.may}.items():
-            if field not in row and field in spec.needs:
+        for field, kind in spec.needs.items():
+            if field not in row:
                 raise UserError(f"{where(place)}: no {field!r}: the task {task} needs {kind} there")
-            if field in row and not KINDS[kind](row[field]):
-                got = repr(row[field])
-                got = f"{got[:60]}..." if len(got) > 60 else got
-                raise UserError(f"{where(place)}: {field!r} should be {kind}, not {got}")
+        check_fields(spec, row, lambda place=place: where(place))
     try:
         metrics, samples = spec.score(rows)
     except scorers.BadRow as error:
