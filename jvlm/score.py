@@ -76,10 +76,10 @@ def score_file(
 
 
 def write_lines(path: Path, rows) -> None:
-    """Writes JSON lines, the whole file or nothing."""
+    """Writes JSON lines, the whole file or nothing; half a surrogate pair as its escape."""
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         part.replace(path)

@@ -3,6 +3,7 @@
 """Predictions sample by sample: what is written scores as the evaluation did."""
 
 import json
+import types
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,7 @@ from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.evaluators import Generate, Rank, Retrieval, build_evaluators, evaluate
 from jvlm.evaluators.language import _plain
+from jvlm.evaluators.predictions import write
 from jvlm.generation.tasks import Speaker
 from jvlm.models import build_model
 from jvlm.score import score_file
@@ -194,6 +196,18 @@ def test_labels_are_named(build, mesh, monkeypatch):
     with jax.set_mesh(mesh):
         found = make(a=options)["a"].predict(params)
     assert [row["label"] for row in found.rows] == [-1, *names]
+
+
+def test_any_text_is_written(tmp_path):
+    """Half a surrogate pair, as JSON may have one, is no UTF-8."""
+    texts = ["\ud83d", "\u2028 \x85", 'a "b"\n', "\U0001f600"]
+    evaluator = types.SimpleNamespace(task="exact", settings=dict)
+    write(tmp_path, "a", evaluator, [dict(id=t, prediction=t, answers=[t]) for t in texts], {})
+    each = tmp_path / "each.jsonl"
+    scores = score_file(tmp_path / "a.jsonl", "exact", per_sample=each)
+    assert scores.metrics["exact/accuracy"] == 1 and len(scores.samples) == 4
+    ids = [json.loads(line)["id"] for line in each.read_text("utf-8").split("\n")[:4]]
+    assert ids == texts
 
 
 def test_values_as_json_has_them():
