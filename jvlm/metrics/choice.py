@@ -29,7 +29,7 @@ def chosen_option(answer: str, options: Sequence[str]) -> int:
         patterns = (
             rf"\(?([{letters}{letters.lower()}])[).:]?",
             rf"\(?([{letters}])[).:]\s.*",
-            rf".*\b[Aa]nswer(?: is|:)\s*\(?([{letters}])\b.*",
+            rf".*\b[Aa]nswer(?: is:?|:)\s*\(?([{letters}])\b.*",
         )
         for pattern in patterns:
             match = re.fullmatch(pattern, text, re.DOTALL)

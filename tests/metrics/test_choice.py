@@ -17,7 +17,7 @@ from jvlm.metrics.choice import (
     [
         *(("B", 1), ("b.", 1), ("(C)", 2), ("A. dog", 0), ("B) a cat", 1), ("a horse.", 2)),
         *(("The answer is C.", 2), ("Answer: (B)", 1), ("A dog", 0), ("D", -1), ("", -1)),
-        ("I cannot tell", -1),
+        *(("I cannot tell", -1), ("The correct answer is: (B)", 1), ("The answer is a horse", -1)),
     ],
 )
 def test_chosen_option(answer, place):
