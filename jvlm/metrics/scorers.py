@@ -276,7 +276,9 @@ def score_visdial(rows):
     for place, row in enumerate(rows):
         if row["answer"] not in range(len(row["prediction"])):
             raise BadRow(place, f"answer {row['answer']} of {len(row['prediction'])} options")
-        ranks.append(benchmarks.rank_of(row["prediction"], row["answer"]))
+        if len(row.get("relevance", row["prediction"])) != len(row["prediction"]):
+            raise BadRow(place, f"relevance of {len(row['relevance'])} options, not of all")
+        ranks.append(benchmarks.rank_of(row["prediction"], int(row["answer"])))
     ranks = np.array(ranks)
     figures["mrr"] = mean_reciprocal_rank(ranks)
     figures |= {f"r{k}": value for k, value in recall_of_ranks(ranks, (1, 5, 10)).items()}

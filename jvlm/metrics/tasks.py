@@ -192,7 +192,12 @@ TASKS: dict[str, Task] = {
         "the option that a free answer names (A-OKVQA, MMBench, SEED); circular by 'group'",
         {"category": "a text or a number", "group": "a text or a number"},
     ),
-    "nlvr2": Task(scorers.score_nlvr2, _LABEL, "NLVR2 accuracy; consistency by 'sentence'"),
+    "nlvr2": Task(
+        scorers.score_nlvr2,
+        _LABEL,
+        "NLVR2 accuracy; consistency by 'sentence'",
+        {"sentence": "a text or a number"},
+    ),
     "pointing": Task(
         scorers.score_pointing,
         {"prediction": "two numbers", "box": "four numbers"},

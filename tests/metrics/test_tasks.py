@@ -211,6 +211,13 @@ def test_top_ranked_and_reranked():
             dict(prediction="a", options=["x"], answer=4),
             "prediction 1: the answer 4 is no option",
         ),
+        ("visdial", dict(prediction=[1, 2], answer=2), "prediction 1: answer 2 of 2 options"),
+        (
+            "visdial",
+            dict(prediction=[1, 2], answer=1.0, relevance=[1]),
+            "prediction 1: relevance of 1 options",
+        ),
+        ("nlvr2", dict(prediction="True", label="True", sentence=["a"]), "'sentence' should be"),
     ],
 )
 def test_wrong_fields(task, row, message):
@@ -219,6 +226,8 @@ def test_wrong_fields(task, row, message):
         "pointing": dict(prediction=[1, 1], box=[0, 0, 1, 1]),
         "grounding": dict(prediction=[0, 0, 1, 1], box=[0, 0, 1, 1]),
         "multiple_choice": dict(prediction="a", options=["x"], answer=0),
+        "visdial": dict(prediction=[1, 2], answer=1.0, relevance=[1, 0]),
+        "nlvr2": dict(prediction="True", label="True", sentence="a"),
     }
     with pytest.raises(UserError) as error:
         score(task, [good[task], row])
