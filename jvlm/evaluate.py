@@ -40,6 +40,8 @@ def evaluate(
     """
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
+    if predictions is not None and Path(predictions).exists() and not Path(predictions).is_dir():
+        raise UserError(f"{predictions}: is no folder")
     mesh_section = config.mesh if config is not None else {}
     mesh = config_lib.construct(sharding.make_mesh, mesh_section, where="mesh")
     m = pretrained.load(path, step=step, mesh=mesh, dtype=dtype)
@@ -64,15 +66,14 @@ def evaluate(
         **given,
     )
     began = time.perf_counter()
-    about = {"model": str(path), "step": step, **report.provenance(section)}
+    about = {"model": str(path), "step": m.step, "dtype": dtype, **report.provenance(section)}
     folder = None if predictions is None else Path(predictions)
     with jax.set_mesh(mesh):
         metrics = evaluators.evaluate(built, m.params, folder, about)
     if out is not None and jax.process_index() == 0:
         values = {
             "metrics": metrics,
-            "model": str(path),
-            **report.provenance(section),
+            **about,
             "seconds": round(time.perf_counter() - began, 2),
         }
         report.write_json(Path(out), values)

@@ -100,6 +100,7 @@ class Pretrained(TextTasks):
       run: the config of the run that it comes from, or None.
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what the checkpoint's generation_config.json says of a language model.
+      step: of a run: the checkpoint's.
     """
 
     model: nn.Module
@@ -110,6 +111,7 @@ class Pretrained(TextTasks):
     run: ml_collections.ConfigDict | None = None
     resize: Mapping[str, bool] = dataclasses.field(default_factory=lambda: {"antialias": False})
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    step: int | None = None
 
     @property
     def config(self) -> Any:
@@ -361,7 +363,7 @@ def _load_run(
     if dtype is not None:
         params = cast_weights(params, dtype)
     processor = Processor(config.preprocess, tokenizer)
-    return Pretrained(model, params, processor, mesh, config.model.name, config)
+    return Pretrained(model, params, processor, mesh, config.model.name, config, step=step)
 
 
 def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretrained:

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.errors import UserError
-from jvlm.metrics.tasks import TASKS, Scores, score
+from jvlm.metrics.tasks import Scores, find_task, score
 
 # Of other formats: COCO results, VQA results, GQA's, LLaVA's answers.
 _IDS = ("id", "question_id", "questionId", "image_id")
 _PREDICTIONS = ("prediction", "caption", "text", "answer")
+_OWN = {
+    "isBalanced": "balanced",
+    "direct_answers": "answers",
+    "difficult_direct_answer": "difficult",
+    "choices": "options",
+    "correct_choice_idx": "answer",
+}
 
 
 def score_file(
@@ -32,23 +39,26 @@ def score_file(
         by which `references` has them.
       task: one of `metrics.tasks.TASKS`.
       references: our JSON lines by id, or an official file: COCO captions, VQA annotations, GQA
-        questions. References without a prediction do not count, and are told of.
+        questions, A-OKVQA's. References without a prediction do not count, and are told of.
       per_sample: JSON lines that get the id and the metrics of each prediction.
       java: of a caption task: 'meteor', 'spice'.
 
     Raises:
       UserError: a file that cannot be read; a line or a field that is wrong, by its number.
     """
-    path = Path(path)
+    path, needs = Path(path), find_task(task).needs
+    for given in (path, references):
+        if per_sample and given and Path(per_sample).resolve() == Path(given).resolve():
+            raise UserError(f"{per_sample}: would be written over what is scored")
     known = _read_references(Path(references)) if references else None
     rows, places, seen = [], [], set()
     for place, row in _read(path):
-        rows.append(_prediction(row, known, f"{path}:{place}", task))
+        rows.append(_prediction(row, known, f"{path}:{place}", needs))
         places.append(place)
         if known is not None:
-            key = rows[-1]["id"]
+            key = str(rows[-1]["id"])
             if key in seen:
-                raise UserError(f"{path}:{place}: a second prediction for id {key!r}")
+                raise UserError(f"{path}:{place}: a second prediction for id {key}")
             seen.add(key)
     if known is not None and len(rows) < len(known):
         missing = len(known) - len(rows)
@@ -66,10 +76,10 @@ def score_file(
 
 
 def write_lines(path: Path, rows) -> None:
-    """Writes JSON lines, the whole file or nothing."""
+    """Writes JSON lines, the whole file or nothing; half a surrogate pair as its escape."""
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         part.replace(path)
@@ -77,7 +87,7 @@ def write_lines(path: Path, rows) -> None:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def _prediction(row: Mapping, known: Mapping | None, where: str, task: str) -> dict[str, Any]:
+def _prediction(row: Mapping, known: Mapping | None, where: str, needs: Mapping) -> dict[str, Any]:
     """A row in our own terms, with its references."""
     row = dict(row)
     key = next((key for key in _IDS if key in row), None)
@@ -86,7 +96,7 @@ def _prediction(row: Mapping, known: Mapping | None, where: str, task: str) -> d
     if "prediction" not in row:
         said = next((key for key in _PREDICTIONS if key in row), None)
         # A task's own references are no prediction.
-        if said and (known is not None or said not in TASKS[task].needs):
+        if said and (known is not None or said not in needs):
             row["prediction"] = row.pop(said)
     if known is None:
         return row
@@ -100,6 +110,8 @@ def _prediction(row: Mapping, known: Mapping | None, where: str, task: str) -> d
 def _read_references(path: Path) -> dict[str, dict[str, Any]]:
     """id -> fields."""
     value = _load(path)
+    if isinstance(value, list):
+        value = [one for one in value if one is not None]
     try:
         return _by_id(value, path)
     except (KeyError, TypeError, AttributeError) as error:
@@ -115,7 +127,7 @@ def _by_id(value: Any, path: Path) -> dict[str, dict[str, Any]]:
                 entry = captions.setdefault(str(one["image_id"]), {"references": []})
                 entry["references"].append(one["caption"])
             return captions
-    elif isinstance(value, dict) and "annotations" not in value:
+    elif isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()):
         value = [{"id": key, **one} for key, one in value.items()]  # GQA.
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise UserError(f"{path}: neither JSON lines nor an official annotation file")
@@ -132,15 +144,14 @@ def _by_id(value: Any, path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _own_terms(fields: dict[str, Any]) -> dict[str, Any]:
-    """VQA's answers as texts, GQA's types as fields."""
+    """VQA's answers as texts, A-OKVQA's and GQA's fields by our names."""
+    fields = {_OWN.get(name, name): value for name, value in fields.items()}
     answers = fields.get("answers")
     if isinstance(answers, list) and answers and isinstance(answers[0], dict):
         fields["answers"] = [answer["answer"] for answer in answers]
     for kind in ("structural", "semantic"):
         if isinstance(fields.get("types"), dict) and kind in fields["types"]:
             fields[kind] = fields["types"][kind]
-    if "isBalanced" in fields:
-        fields["balanced"] = fields.pop("isBalanced")
     return fields
 
 
@@ -149,7 +160,7 @@ def _read(path: Path) -> list[tuple[int, dict]]:
     value = _load(path)
     if not isinstance(value, list):
         raise UserError(f"{path}: give JSON lines, or a JSON list of predictions")
-    rows = list(enumerate(value, 1))
+    rows = [(place, row) for place, row in enumerate(value, 1) if row is not None]
     for place, row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{path}:{place}: not an object, but {str(row)[:40]!r}")
@@ -157,9 +168,9 @@ def _read(path: Path) -> list[tuple[int, dict]]:
 
 
 def _load(path: Path) -> Any:
-    """The content of a JSON file, or the list of the lines of a JSON lines file."""
+    """The content of a JSON file, or the list of the lines of a JSON lines file, None if empty."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
         raise UserError(f"{path}: {reason}") from None
@@ -168,7 +179,10 @@ def _load(path: Path) -> Any:
         return _parse(text, str(path))
     if len(lines) == 1 and path.suffix == ".json":
         return _parse(text, str(path))
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [
+        _parse(line, f"{path}:{number}") if line.strip() else None
+        for number, line in enumerate(lines, 1)
+    ]
 
 
 def _parse(text: str, where: str) -> Any:

@@ -151,6 +151,8 @@ def test_evaluate_on_tfds_with_captions(call, trained, tmp_path):
     assert status == 0 and json.loads(out) == metrics
     settings = json.loads((folder / "retrieval.settings.json").read_text())
     assert settings["model"] == str(trained) and settings["metrics"] == metrics
+    # Which checkpoint 'best' was.
+    assert isinstance(settings["step"], int) and settings["dtype"] is None
 
 
 def test_data(call, data_dir, tmp_path):
@@ -189,6 +191,7 @@ def test_data(call, data_dir, tmp_path):
         (["evaluate"], "--workdir --model is required"),
         (["evaluate", "--model=/nowhere", "--config=clip/evaluate"], "say on what"),
         (["evaluate", "--workdir=x", "--out=/nowhere/x.json"], "/nowhere/x.json: its folder"),
+        (["evaluate", "--workdir=x", "--predictions=/dev/null"], "/dev/null: is no folder"),
         (["embed", "--model=x", "--out=x.npz"], "--images --texts is required"),
         (["embed", "--model=x", "--out=x.npz", "--texts=none.txt"], "none.txt: No such file"),
         (["search", "x", "--model=x"], "--images --index is required"),

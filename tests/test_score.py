@@ -59,6 +59,14 @@ def test_vqa_files(tmp_path):
     }
 
 
+def test_questions_are_no_annotations(tmp_path):
+    said, truth = tmp_path / "r.json", tmp_path / "v2_questions.json"
+    said.write_text(json.dumps([dict(question_id=5, answer="yes")]))
+    truth.write_text(json.dumps(dict(info={}, questions=[dict(question_id=5)])))
+    with pytest.raises(UserError, match="neither JSON lines nor an official annotation file"):
+        score_file(said, "vqa", truth)
+
+
 def test_llava_files(tmp_path):
     said = lines(tmp_path / "a.jsonl", [dict(question_id=1, prompt="?", text="No, it is not.")])
     truth = lines(tmp_path / "q.jsonl", [dict(question_id=1, text="Is it?", label="no")])
@@ -75,6 +83,9 @@ def test_llava_files(tmp_path):
         ('{"id": 2, "prediction": "a"}', '{"id": 1, "answers": ["a"]}', "id 2 is not among"),
         ('{"id": 2, "prediction": "a"}', '{"answers": ["a"]}', "reference 1 has no id"),
         ('{"id": 2, "prediction": "a"}', '{"id": 2}\n{"id": 2}', "the id 2 a second time"),
+        ('{"id": [2], "prediction": "a"}\n' * 2, '{"id": [2]}', "p.jsonl:2: a second prediction"),
+        ("", None, "no predictions to score"),
+        ('{"prediction": "a", "answers": ["a"]}', None, "p.jsonl:1: 'answers' has 1 of the four"),
         (
             '{"id": 1, "prediction": "a"}\n' * 2,
             '{"id": 1, "answers": ["a"]}',
@@ -91,11 +102,44 @@ def test_wrong_files(tmp_path, content, references, message):
     assert message in str(error.value)
 
 
+def test_task_is_checked_first(tmp_path, call):
+    path = lines(tmp_path / "p.jsonl", [dict(image_id=1, caption="a")])
+    status, _, error = call("score", path, "--task", "capton")
+    assert status == 2 and "Did you mean 'caption'" in error
+
+
+def test_strange_lines(tmp_path):
+    """A byte order mark, line ends of Windows, empty lines."""
+    row = b'{"prediction": "a", "answers": ["a"]}\r\n'
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + row + b"\r\n" + row + b" \r\n[1]\r\n")
+    with pytest.raises(UserError, match="p.jsonl:5: not an object"):
+        score_file(path, "exact")
+    path.write_bytes(b"\xef\xbb\xbf" + row + b"\r\n" + row + b" \r\n")
+    assert score_file(path, "exact").metrics["exact/accuracy"] == 1
+
+
+def test_samples_do_not_replace_predictions(tmp_path):
+    path = lines(tmp_path / "p.jsonl", [dict(prediction="a", answers=["a"])])
+    with pytest.raises(UserError, match="would be written over what is scored"):
+        score_file(path, "exact", per_sample=path)
+
+
+def test_aokvqa_file(tmp_path):
+    said = lines(tmp_path / "p.jsonl", [dict(question_id="x", answer="red")])
+    truth = tmp_path / "aokvqa_v1p0_val.json"
+    one = dict(question_id="x", choices=["blue", "red"], correct_choice_idx=1)
+    one |= dict(direct_answers=["red"] * 2 + ["x"] * 8, difficult_direct_answer=False)
+    truth.write_text(json.dumps([one]))
+    assert score_file(said, "aokvqa", truth).metrics["aokvqa/accuracy"] == pytest.approx(2 / 3)
+    assert score_file(said, "multiple_choice", truth).metrics["multiple_choice/accuracy"] == 1
+
+
 def test_missing_file_and_java(tmp_path):
     with pytest.raises(UserError, match="nothing.jsonl: No such file"):
         score_file(tmp_path / "nothing.jsonl", "vqa")
     path = lines(tmp_path / "p.jsonl", [dict(prediction="a", references=["a"], answers=["a"])])
     with pytest.raises(UserError, match="of captions only"):
-        score_file(path, "vqa", java=["meteor"])
+        score_file(path, "exact", java=["meteor"])
     with pytest.raises(UserError, match=r"pip install 'jvlm\[coco\]'"):
         score_file(path, "caption", java=["meteor"])

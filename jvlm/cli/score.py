@@ -7,8 +7,8 @@ import argparse
 from jvlm.cli import options
 
 TASK_NAMES = (  # Of metrics.tasks, which --help need not load.
-    *("anls", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa", "mme"),
-    *("multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
+    *("anls", "aokvqa", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa"),
+    *("mme", "multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
     *("textvqa", "visdial", "vqa"),
 )
 
@@ -19,7 +19,9 @@ def add(verb) -> None:
     score.add_argument("predictions", metavar="PREDICTIONS", help="JSON lines, or a JSON list")
     score.add_argument("--task", required=True, help=f"one of {', '.join(TASK_NAMES)}")
     score.add_argument(
-        "--references", metavar="FILE", help="by id: JSON lines, or COCO's, VQA's, GQA's own file"
+        "--references",
+        metavar="FILE",
+        help="by id: JSON lines, or COCO's, VQA's, GQA's, A-OKVQA's file",
     )
     score.add_argument("--per-sample", metavar="OUT.jsonl", help="also write each one's metrics")
     score.add_argument(

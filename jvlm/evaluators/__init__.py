@@ -52,7 +52,13 @@ def build_evaluators(section: Mapping, **given: Any) -> dict[str, Any]:
         batches = construct(Batches, options.pop("data", {}), where=f"{where}.data", **given)
         for key in {"train", "validation"} & set(options) & _parameters(cls):
             options[key] = construct(Batches, options[key], where=f"{where}.{key}", **given)
-        evaluators[name] = construct(cls, options, where=where, batches=batches, **given)
+        built = construct(cls, options, where=where, batches=batches, **given)
+        for other, one in evaluators.items():
+            # Before the training: their metrics would have the same names.
+            same = isinstance(built, Predictor) and isinstance(one, Predictor)
+            if same and (built.task, built.name) == (one.task, one.name):
+                raise UserError(f"{where}: {other} gives {built.name}/... too: set another name")
+        evaluators[name] = built
     return evaluators
 
 

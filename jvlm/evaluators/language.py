@@ -10,12 +10,15 @@ import numpy as np
 
 from jvlm import progress
 from jvlm.config import construct
+from jvlm.data.pipeline import collate
 from jvlm.data.transforms import entry
-from jvlm.errors import UserError, did_you_mean
+from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
-from jvlm.metrics.tasks import TASKS
+from jvlm.metrics.tasks import TASKS, check_fields, find_task
+
+_OWN = {"prompt", "prediction", "candidates", "scores"}  # Fields that no data can give.
 
 
 class _Asked(Predictor):
@@ -24,22 +27,30 @@ class _Asked(Predictor):
     def __init__(
         self, model, tokenizer, batches, mesh, generation, task, prompt, fields, name, inputs, count
     ):
-        if task not in TASKS:
-            raise UserError(f"task {task!r} is unknown.{did_you_mean(task, TASKS)}")
+        needs = find_task(task).needs
+        if count is not None and count < 1:
+            raise UserError(f"{name or task}: count: {count} examples: give 1 or more, or none")
         if tokenizer is None:
             raise UserError(NO_TOKENIZER)
         self.task, self.name = task, name or task
+        self._classes = getattr(batches, "class_names", None)
         self._batches, self._prompt, self._inputs = batches, prompt, tuple(inputs)
         self._fields = dict(fields)
         self._count = len(batches) if count is None else min(count, len(batches))
         self._speaker = Speaker(model, tokenizer, mesh, generation)
         # Before the training: a mistake must not wait for its end.
-        missing = [f for f in TASKS[task].needs if f not in self._fields and f != "prediction"]
+        missing = [f for f in needs if f not in self._fields and f != "prediction"]
         if missing:
             raise UserError(f"{self.name}: fields: the task {task} needs {', '.join(missing)} too")
+        taken = sorted(_OWN & set(self._fields))
+        if taken:
+            raise UserError(
+                f"{self.name}: fields: {', '.join(taken)}: what the model says, not data"
+            )
         example = batches.examples([0])[0]
         self._fill(prompt, example)
-        self._references(example)
+        where = lambda: f"{self.name}: fields: the first example's"
+        check_fields(find_task(task), self._references(example), where)
 
     def predict(self, params) -> Predictions:
         """The answers, with their prompts and references."""
@@ -48,8 +59,8 @@ class _Asked(Predictor):
             for first, count, examples in self._chunks():
                 prompts = [self._fill(self._prompt, example) for example in examples]
                 batch = self._speaker.prompt_ids(prompts)
-                for key in self._inputs:
-                    batch[key] = np.stack([_entry(example, key) for example in examples])
+                read = [{key: _entry(one, key) for key in self._inputs} for one in examples]
+                batch |= collate(read)
                 answers = self._answer(batch, examples, first)
                 for place, answer in enumerate(answers[:count]):
                     row = {"id": first + place, "prompt": prompts[place], **answer}
@@ -80,6 +91,8 @@ class _Asked(Predictor):
         for name, key in self._fields.items():
             value = _plain(_entry(example, key))
             kind = kinds.get(name, "")
+            if name == key == "label" and kind == "a text or a number" and self._classes:
+                value = self._classes[value] if value in range(len(self._classes)) else value
             if kind.startswith("a list") and not isinstance(value, list):
                 value = [value]
             elif kind in ("text", "a text or a number") and isinstance(value, list) and value:
@@ -92,6 +105,8 @@ class _Asked(Predictor):
             return template.format_map(example)
         except KeyError as error:
             raise UserError(f"{self.name}: prompt: no {error} in {sorted(example)}") from None
+        except (ValueError, IndexError, AttributeError, TypeError) as error:
+            raise UserError(f"{self.name}: prompt {template!r}: {error}") from None
 
 
 class Generate(_Asked):
@@ -104,7 +119,8 @@ class Generate(_Asked):
       prompt: template, filled from an example: '{question}', 'Question: {qa[question]} Answer:'.
       fields: field of the predictions -> entry of the example, 'a/b' for entry b of entry a: the
         references that the task needs, and what else is of use, such as `id`. A single value serves
-        as a list of one where the task needs a list, and the first of a list where it needs one.
+        as a list of one where the task needs a list, and the first of a list where it needs one;
+        `label` becomes its class name, where the data set has such.
       options: of generation, see `generation.Options`, and `allowed_texts`.
       name: first part of the metrics' names; default the task.
       inputs: entries of the example that the model reads too, such as `image`.
@@ -202,6 +218,8 @@ class Rank(_Asked):
         filled = [[*texts, *texts[-1:] * (most - len(texts))] for texts in lists]
         given = [[self._before + text for text in texts] for texts in filled]
         scores = self._speaker.rank_batch(batch, given, **self._how)
+        if np.isnan(scores).any():
+            raise UserError(f"{self.name}: scores are not numbers: the weights are not finite")
         answers = []
         for texts, row in zip(lists, scores):
             # What was not preselected is as good as impossible; JSON knows no infinity.
@@ -228,7 +246,9 @@ def _entry(example: Mapping, key: str) -> Any:
 def _plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        value = value.tolist()
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -29,9 +29,10 @@ class LinearProbe(Predictor):
       C: inverse strength of the L2 regularisation; 0.316 is openai/CLIP README.md's, for CIFAR-100.
         'sweep' determines it as the paper does.
       max_iter: the README's and the paper's 1,000.
+      name: first part of the metrics' names.
     """
 
-    task, name = "classification", "linear_probe"
+    task = "classification"
 
     def __init__(
         self,
@@ -43,13 +44,14 @@ class LinearProbe(Predictor):
         features="embedding",
         C=0.316,
         max_iter=1000,
+        name="linear_probe",
     ):
         if features not in FEATURES:
             raise UserError(f"features {features!r} are unknown.{did_you_mean(features, FEATURES)}")
         if C != "sweep" and (isinstance(C, str) or not C > 0):
             raise UserError(f"linear_probe: C is {C!r}: give a positive number or 'sweep'")
         self._test, self._train, self._validation = batches, train, validation
-        self._mesh, self._C, self._max_iter = mesh, C, max_iter
+        self._mesh, self._C, self._max_iter, self.name = mesh, C, max_iter, name
 
         def encode(params, batch):
             args = (batch["image"], features == "embedding")

@@ -81,8 +81,8 @@ def write(
 
 
 def _replace(path: Path, pieces) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file, whole or not at all; half a surrogate pair as JSON's escape of it."""
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(pieces)
     part.replace(path)

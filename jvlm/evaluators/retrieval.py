@@ -32,16 +32,26 @@ class Retrieval(Predictor):
         `image_states(image) -> float[B, P, D]` and `match(states, text, text_mask) -> float32[B]`,
         the logit that image and text belong together; 0 is none.
       rule: what becomes of the logit, see `metrics.retrieval.reranked`.
+      name: first part of the metrics' names.
     """
 
-    task, name = "retrieval", "retrieval"
+    task = "retrieval"
 
-    def __init__(self, model, batches, mesh, rerank: int = 0, rule: str = "replace"):
+    def __init__(
+        self,
+        model,
+        batches,
+        mesh,
+        rerank: int = 0,
+        rule: str = "replace",
+        name: str = "retrieval",
+    ):
         if rule not in RERANK_RULES:
             raise UserError(f"retrieval: rule {rule!r}.{did_you_mean(rule, RERANK_RULES)}")
         if rerank and not hasattr(model, "match"):
             raise UserError("retrieval: rerank needs a model that matches images with texts")
         self._batches, self._mesh, self._rerank, self._rule = batches, mesh, rerank, rule
+        self.name = name
 
         def encode(params, batch):
             length = batch["text"].shape[-1]
@@ -71,6 +81,8 @@ class Retrieval(Predictor):
             image_id = np.concatenate([batch["image_id"] for _, batch in results])
         else:
             image_id = np.arange(len(image))
+        if not np.isfinite(image).all() or not np.isfinite(text).all():
+            raise UserError(f"{self.name}: embeddings are not finite, nor are the weights then")
         text_id = np.repeat(image_id, text.shape[1])
         text = text.reshape(-1, text.shape[-1])
         sides = {"i2t": (image, image_id, text, text_id), "t2i": (text, text_id, image, image_id)}
@@ -98,22 +110,19 @@ class Retrieval(Predictor):
     def _second_look(self, params, sides, tokens) -> list[dict]:
         """Rows of both directions, by matching logits of the best pairs."""
         best = {name: _best(side[0], side[2], self._rerank) for name, side in sides.items()}
-        wanted: list[set[int]] = [set(found.tolist()) for found in best["i2t"][0]]
-        for text, images in enumerate(best["t2i"][0].tolist()):
-            for image in images:
-                wanted[image].add(text)
-        logits = {}
-        for pairs, found in self._matches(params, wanted, tokens):
-            logits.update(zip(pairs, found))
+        texts = len(sides["t2i"][0])
+        wanted = {}  # Pairs as image * texts + text: millions of them on COCO.
+        for direction, (places, _) in best.items():
+            query = np.arange(len(places))[:, None]
+            image, text = (query, places) if direction == "i2t" else (places, query)
+            wanted[direction] = image * texts + text
+        pairs = np.unique(np.concatenate([codes.ravel() for codes in wanted.values()]))
+        logits = np.concatenate(list(self._matches(params, *divmod(pairs, texts), tokens)))
         rows = []
-        for direction, (query, query_id, _, key_id) in sides.items():
+        for direction, (_, query_id, _, key_id) in sides.items():
             ranked, scores = best[direction]
-            pair = (lambda q, k: (q, k)) if direction == "i2t" else (lambda q, k: (k, q))
-            matches = np.array(
-                [[logits[pair(q, int(k))] for k in keys] for q, keys in enumerate(ranked)],
-                np.float32,
-            )
-            places = np.tile(np.arange(ranked.shape[1]), (len(query), 1))
+            matches = logits[np.searchsorted(pairs, wanted[direction])]
+            places = np.tile(np.arange(ranked.shape[1]), (len(ranked), 1))
             again = reranked(scores, places, matches, self._rule)
             order = top_ranked(again, _KEPT)
             keys = np.take_along_axis(ranked, order, axis=1)
@@ -121,28 +130,22 @@ class Retrieval(Predictor):
             rows += _rows(direction, query_id, key_id, keys, final, stage="rerank")
         return rows
 
-    def _matches(self, params, wanted, tokens) -> Iterator:
-        """(pairs of image and text, their logits), an image encoded once for all its texts."""
+    def _matches(self, params, image, text, tokens) -> Iterator[np.ndarray]:
+        """Logits of pairs in the order of their images, each encoded once for all its texts."""
         size, first = self._batches.batch_size, 0
         for batch in self._batches:
             pixels = sharding.put_batch({"image": batch["image"]}, self._mesh, size)["image"]
             states = self._states(params, pixels)
-            pairs = [
-                (first + row, text)
-                for row, texts in enumerate(wanted[first : first + size])
-                for text in sorted(texts)
-            ]
-            for start in range(0, len(pairs), size):
-                part = pairs[start : start + size]
-                filled = np.array([*part, *part[-1:] * (size - len(part))])
+            begin, end = np.searchsorted(image, (first, first + size))
+            for start in range(begin, end, size):
+                part = np.minimum(np.arange(start, start + size), end - 1)
                 arrays = {
-                    "image": (filled[:, 0] - first).astype(np.int32),
-                    "text": tokens[0][filled[:, 1]],
-                    "text_mask": tokens[1][filled[:, 1]],
+                    "image": (image[part] - first).astype(np.int32),
+                    "text": tokens[0][text[part]],
+                    "text_mask": tokens[1][text[part]],
                 }
                 placed = sharding.put_whole_batch(arrays, self._mesh)
-                found = jax.device_get(self._match(params, states, placed))
-                yield part, found[: len(part)]
+                yield jax.device_get(self._match(params, states, placed))[: end - start]
             first += size
 
 

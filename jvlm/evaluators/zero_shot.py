@@ -25,9 +25,10 @@ class ZeroShot(Predictor):
       classes: see `templates.resolve_classes`.
       templates, fill: see `templates.expand_templates`.
       ensemble: see `class_logits`.
+      name: first part of the metrics' names.
     """
 
-    task, name = "classification", "zero_shot"
+    task = "classification"
 
     def __init__(
         self,
@@ -39,11 +40,12 @@ class ZeroShot(Predictor):
         templates=("{}",),
         fill=None,
         ensemble="embeddings",
+        name="zero_shot",
     ):
         check_ensemble(ensemble)
         if tokenizer is None:
             raise UserError("zero_shot: the model has no tokenizer")
-        self._model, self._ensemble = model, ensemble
+        self._model, self._ensemble, self.name = model, ensemble, name
         self._tokenizer, self._batches, self._mesh = tokenizer, batches, mesh
         self._classes = resolve_classes(classes, batches.class_names)
         self._templates = expand_templates(templates, fill)

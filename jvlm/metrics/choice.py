@@ -20,6 +20,8 @@ def chosen_option(answer: str, options: Sequence[str]) -> int:
     """
     letters = LETTERS[: len(options)]
     text = answer.strip()
+    if answer in options:  # Options may differ in their case alone.
+        return list(options).index(answer)
     texts = [option.strip().lower().rstrip(".") for option in options]
     if text.lower().rstrip(".") in texts:
         return texts.index(text.lower().rstrip("."))
@@ -27,7 +29,7 @@ def chosen_option(answer: str, options: Sequence[str]) -> int:
         patterns = (
             rf"\(?([{letters}{letters.lower()}])[).:]?",
             rf"\(?([{letters}])[).:]\s.*",
-            rf".*\b[Aa]nswer(?: is|:)\s*\(?([{letters}])\b.*",
+            rf".*\b[Aa]nswer(?: is:?|:)\s*\(?([{letters}])\b.*",
         )
         for pattern in patterns:
             match = re.fullmatch(pattern, text, re.DOTALL)

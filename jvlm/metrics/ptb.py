@@ -65,7 +65,7 @@ _CLITIC = r"(?i:[smdt]|re|ve|ll)(?![A-Za-z])"
 _ELISION = rf"(?:[A-HJ-XZ]{_Q}(?!{_CLITIC}){_L}{{2,}}|[dlno]{_Q}(?!{_CLITIC})[A-Za-z0-9]{{2,}})"
 _NAME = (
     rf"(?:{_L}+[aeiouyAEIOUY]{_Q}[aeiouA-Z]{_L}*"
-    rf"|(?i:c{_Q}mon|cap{_Q}n|e{_Q}er|ev{_Q}ry|nat{_Q}l|ne{_Q}er|s{_Q}mores))"
+    rf"|(?i:c{_Q}mon|cap{_Q}n|e{_Q}er|ev{_Q}ry|nat{_Q}l|ne{_Q}er|s{_Q}mores|li'l|c{_Q}est))"
 )
 _ACRONYM = r"[A-Za-z](?:\.[A-Za-z])+\."
 _PART = rf"(?:{_ELISION}|{_ACRONYM}|{_W}+)"
@@ -85,7 +85,7 @@ _TOKENS = [
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}",
         _ELISION,
         _NAME,
-        rf"(?:[djl]|ol|dunkin|somethin)'(?!{_CLITIC})|[Yy]{_Q}(?!{_CLITIC})",
+        rf"(?i:(?:[djl]|ol|dunkin|somethin){_Q}|y{_Q}(?={_L}))(?!(?i:[smd]|re|ve|ll))",
         rf"(?i:{_Q}(?:em|cause|till?)|{_Q}n{_Q}|'n(?=\s)|\u2019n|'t(?=is|was))",
         rf"{_Q}\d\ds|{_Q}\d\d(?=\s)",
         rf"(?i:n['\u2019\u2018`]t)(?!{_L})",

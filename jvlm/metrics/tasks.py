@@ -77,6 +77,22 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+def find_task(name: str) -> Task:
+    """The task of this name; raises UserError if there is none."""
+    if name not in TASKS:
+        raise UserError(f"task {name!r} is unknown.{did_you_mean(name, TASKS)}")
+    return TASKS[name]
+
+
+def check_fields(task: Task, row: Row, where: Callable[[], str]) -> None:
+    """Raises UserError where a field that the task reads is of another kind than it should be."""
+    for field, kind in {**task.needs, **task.may}.items():
+        if field in row and not KINDS[kind](row[field]):
+            got = repr(row[field])
+            got = f"{got[:60]}..." if len(got) > 60 else got
+            raise UserError(f"{where()}: {field!r} should be {kind}, not {got}")
+
+
 def score(
     task: str,
     rows: Sequence[Row],
@@ -94,19 +110,14 @@ def score(
     Raises:
       UserError: an unknown task, no rows, or a field that is missing or of another kind; names it.
     """
-    if task not in TASKS:
-        raise UserError(f"task {task!r} is unknown.{did_you_mean(task, TASKS)}")
+    spec = find_task(task)
     if not rows:
         raise UserError(f"{name or task}: no predictions to score")
-    spec = TASKS[task]
     for place, row in enumerate(rows):
-        for field, kind in {**spec.needs, **spec.may}.items():
-            if field not in row and field in spec.needs:
+        for field, kind in spec.needs.items():
+            if field not in row:
                 raise UserError(f"{where(place)}: no {field!r}: the task {task} needs {kind} there")
-            if field in row and not KINDS[kind](row[field]):
-                got = repr(row[field])
-                got = f"{got[:60]}..." if len(got) > 60 else got
-                raise UserError(f"{where(place)}: {field!r} should be {kind}, not {got}")
+        check_fields(spec, row, lambda place=place: where(place))
     try:
         metrics, samples = spec.score(rows)
     except scorers.BadRow as error:
@@ -120,6 +131,12 @@ _LABEL = {"prediction": "a text or a number", "label": "a text or a number"}
 
 TASKS: dict[str, Task] = {
     "anls": Task(scorers.score_anls, _TEXT_ANSWERS, "answers by edit distance (DocVQA, ST-VQA)"),
+    "aokvqa": Task(
+        scorers.score_aokvqa,
+        _TEXT_ANSWERS,
+        "A-OKVQA's direct answers: three of ten people suffice; 'difficult' ones do not count",
+        {"difficult": "true or false"},
+    ),
     "auc": Task(
         scorers.score_auc,
         {"prediction": "a number", "label": "true or false"},
@@ -144,7 +161,7 @@ TASKS: dict[str, Task] = {
     "gqa": Task(
         scorers.score_gqa,
         {"prediction": "text", "answer": "text"},
-        "GQA accuracy; by type, and consistency, where the rows tell",
+        "GQA accuracy; by type; consistency where all that is entailed was asked",
         {
             "structural": "text",
             "semantic": "text",
@@ -175,7 +192,12 @@ TASKS: dict[str, Task] = {
         "the option that a free answer names (A-OKVQA, MMBench, SEED); circular by 'group'",
         {"category": "a text or a number", "group": "a text or a number"},
     ),
-    "nlvr2": Task(scorers.score_nlvr2, _LABEL, "NLVR2 accuracy; consistency by 'sentence'"),
+    "nlvr2": Task(
+        scorers.score_nlvr2,
+        _LABEL,
+        "NLVR2 accuracy; consistency by 'sentence'",
+        {"sentence": "a text or a number"},
+    ),
     "pointing": Task(
         scorers.score_pointing,
         {"prediction": "two numbers", "box": "four numbers"},
@@ -214,7 +236,7 @@ TASKS: dict[str, Task] = {
     "vqa": Task(
         scorers.score_vqa,
         _TEXT_ANSWERS,
-        "VQA accuracy (VQAv2, OK-VQA, A-OKVQA, VizWiz)",
+        "VQA accuracy (VQAv2, OK-VQA, VizWiz)",
         {"answer_type": "text", "question_type": "text"},
     ),
 }

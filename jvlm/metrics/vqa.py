@@ -102,16 +102,21 @@ def exact_match(
     )
 
 
-def agreement_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """iVQA accuracy (Yang et al. 2021): min(matches / 2, 1), of five people's answers.
+def agreement_accuracy(
+    predictions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    enough: int = 2,
+    normalize: Callable[[str], str] = lambda text: text.strip().lower(),
+) -> np.ndarray:
+    """min(matches / enough, 1) of what people answered, without leaving one of them out.
 
-    Both sides are taken as they are, case and spaces around them aside. float64[questions].
+    iVQA (Yang et al. 2021; five people) asks for two. A-OKVQA (eval_predictions.py; ten people)
+    asks for three and takes answers as they are. float64[questions].
     """
     _check(predictions, answers)
-    fold = lambda text: text.strip().lower()
     return np.array(
         [
-            min(sum(fold(text) == fold(prediction) for text in given) / 2, 1.0)
+            min(sum(normalize(text) == normalize(prediction) for text in given) / enough, 1.0)
             for prediction, given in zip(predictions, answers)
         ]
     )
@@ -128,14 +133,17 @@ def anls(
     """Average normalised Levenshtein similarity (Biten et al. 2019; DocVQA, ST-VQA).
 
     One less the edit distance over the longer length, of the nearest answer, without regard to case
-    and runs of spaces; 0 where that is below the threshold. float64[questions].
+    and runs of spaces (which count in the lengths, as in the official script); 0 where that is
+    below the threshold. float64[questions].
     """
     _check(predictions, answers)
     scores = []
+    fold = lambda text: " ".join(text.lower().split())
     for prediction, given in zip(predictions, answers):
-        first, *rest = (" ".join(text.lower().split()) for text in (prediction, *given))
-        distances = (edit_distance(first, text) / max(len(first), len(text), 1) for text in rest)
-        score = 1 - min(distances)
+        score = 1 - min(
+            edit_distance(fold(prediction), fold(text)) / max(len(prediction), len(text), 1)
+            for text in given
+        )
         scores.append(score if score >= threshold else 0.0)
     return np.array(scores)
 

@@ -3,6 +3,7 @@
 """Predictions sample by sample: what is written scores as the evaluation did."""
 
 import json
+import types
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,8 @@ import pytest
 from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.evaluators import Generate, Rank, Retrieval, build_evaluators, evaluate
+from jvlm.evaluators.language import _plain
+from jvlm.evaluators.predictions import write
 from jvlm.generation.tasks import Speaker
 from jvlm.models import build_model
 from jvlm.score import score_file
@@ -158,6 +161,11 @@ def test_the_decoding_is_told(build):
         (dict(prompt="{query}"), "prompt: no 'query' in"),
         (dict(fields={"answers": "qa/reply"}), "no entry 'qa/reply'"),
         (dict(fields={}), "a: fields: the task exact needs answers too"),
+        (dict(fields={"answers": "right"}), "first example's: 'answers' should be a list of texts"),
+        (dict(fields={"answers": "truth", "prediction": "truth"}), "prediction: what the model"),
+        (dict(prompt="{qa[question]"), "prompt '.*': expected '}'"),
+        (dict(prompt="{}"), "prompt '{}': "),
+        (dict(count=0), "count: 0 examples"),
         (dict(options=dict(beams=2)), "Did you mean 'num_beams'"),
         (dict(options=dict(num_beams=2, num_return_sequences=2)), "one answer is scored"),
     ],
@@ -166,6 +174,59 @@ def test_wrong_sections(build, changes, message):
     make, _ = build
     with pytest.raises(UserError, match=message):
         make(a=section("generate", name="a") | changes)
+
+
+def test_metrics_of_one_name(build):
+    """Found before the training, not when the second one has been evaluated."""
+    make, _ = build
+    with pytest.raises(UserError, match="eval.evaluators.b: a gives exact/... too"):
+        make(a=section("generate"), b=section("rank", candidates="options"))
+    make(a=section("generate"), b=section("rank", candidates="options", name="ranked"))
+
+
+def test_labels_are_named(build, mesh, monkeypatch):
+    """An imported label is a number; what is ranked are the names."""
+    names = ["contradiction", "neutral", "entailment"]
+    monkeypatch.setattr(Examples, "class_names", names, raising=False)
+    rows = [{"question": "is it red ?", "label": np.int64(i - 1)} for i in range(4)]
+    monkeypatch.setattr(Examples, "rows", rows)
+    make, params = build
+    options = section("rank", candidates=names, before=" ")
+    options |= dict(task="snli_ve", prompt="{question}", fields=dict(label="label"))
+    with jax.set_mesh(mesh):
+        found = make(a=options)["a"].predict(params)
+    assert [row["label"] for row in found.rows] == [-1, *names]
+
+
+def test_any_text_is_written(tmp_path):
+    """Half a surrogate pair, as JSON may have one, is no UTF-8."""
+    texts = ["\ud83d", "\u2028 \x85", 'a "b"\n', "\U0001f600"]
+    evaluator = types.SimpleNamespace(task="exact", settings=dict)
+    write(tmp_path, "a", evaluator, [dict(id=t, prediction=t, answers=[t]) for t in texts], {})
+    each = tmp_path / "each.jsonl"
+    scores = score_file(tmp_path / "a.jsonl", "exact", per_sample=each)
+    assert scores.metrics["exact/accuracy"] == 1 and len(scores.samples) == 4
+    ids = [json.loads(line)["id"] for line in each.read_text("utf-8").split("\n")[:4]]
+    assert ids == texts
+
+
+def test_values_as_json_has_them():
+    value = {"a": np.array([b"x", b"y"], object), "b": [np.float32(0.5), {"c": np.int64(3)}]}
+    assert json.dumps(_plain(value)) == '{"a": ["x", "y"], "b": [0.5, {"c": 3}]}'
+
+
+@pytest.mark.parametrize("kind", ["rank", "retrieval"])
+def test_weights_that_are_not_finite(build, mesh, kind):
+    make, params = build
+    if kind == "rank":
+        evaluator = make(a=section("rank", candidates="options"))["a"]
+        params = jax.tree.map(lambda x: x * np.nan, params)
+    else:
+        image, text = np.full((8, 2, 2, 3), np.nan, np.float32), np.ones((8, 2), np.int32)
+        batch = dict(image=image, text=text, text_mask=text > 0, _mask=np.ones(8, bool))
+        evaluator, params = Retrieval(Diverged(), Pairs([batch]), mesh), {}
+    with jax.set_mesh(mesh), pytest.raises(UserError, match="not finite"):
+        evaluator.run(params)
 
 
 def test_no_tokenizer(mesh, speaker):
@@ -191,6 +252,11 @@ class Matcher(nn.Module):
 
     def match(self, states, text, text_mask):
         return -jnp.abs(states[:, 0, 0] - text[:, 0])
+
+
+class Diverged(Matcher):
+    def encode_image(self, image):
+        return jnp.full((len(image), 8), jnp.nan)
 
 
 class Pairs(list):

@@ -17,7 +17,7 @@ from jvlm.metrics.choice import (
     [
         *(("B", 1), ("b.", 1), ("(C)", 2), ("A. dog", 0), ("B) a cat", 1), ("a horse.", 2)),
         *(("The answer is C.", 2), ("Answer: (B)", 1), ("A dog", 0), ("D", -1), ("", -1)),
-        ("I cannot tell", -1),
+        *(("I cannot tell", -1), ("The correct answer is: (B)", 1), ("The answer is a horse", -1)),
     ],
 )
 def test_chosen_option(answer, place):
@@ -30,6 +30,14 @@ def test_chosen_option(answer, place):
 )
 def test_science_qa_option(answer, place):
     assert science_qa_option(answer, ["a dog", "a cat"]) == place
+
+
+def test_options_that_differ_in_case_alone():
+    assert [chosen_option(answer, ["pH", "PH", "Ph."]) for answer in ("PH", "Ph.", "ph")] == [
+        1,
+        2,
+        0,
+    ]
 
 
 def test_right_option():

@@ -78,6 +78,29 @@ def test_gqa_consistency():
     assert gqa_consistency({1: False}, {1: [2]}) == 0
 
 
+@pytest.mark.parametrize("ids", [("1", "2"), (1, 2)])
+def test_gqa_entails_what_was_not_asked(ids):
+    """testdev_balanced_questions.json names unbalanced questions, which the file lacks."""
+    rows = [dict(id=i, prediction="red", answer="red", entailed=["1", "2"]) for i in ids]
+    assert metrics("gqa", rows) == {"accuracy": 1, "consistency": 1}
+    assert metrics("gqa", rows[:1]) == {"accuracy": 1}
+
+
+@pytest.mark.parametrize("task, prediction", [("nlvr2", "?"), ("pope", "no"), ("mme", "No")])
+def test_no_label_is_no_answer(task, prediction):
+    """An unknown label (-1 of a test set) must not count as a no, nor agree with 'cannot say'."""
+    row = dict(prediction=prediction, image=1, category="count")
+    with pytest.raises(UserError, match="prediction 1: the label -1 is neither"):
+        score(task, [row | dict(label="no"), row | dict(label=-1)])
+
+
+def test_auc_needs_both_labels():
+    with pytest.raises(UserError, match="prediction 0: the label -1 is neither"):
+        score(
+            "auc", [dict(prediction=0.5, label=-1)] + [dict(prediction=1, label=i) for i in (0, 1)]
+        )
+
+
 def test_mme():
     row = lambda image, said, label, category="color": dict(
         prediction=said, label=label, image=image, category=category
@@ -126,6 +149,11 @@ def test_answers():
     assert got["accuracy_normalized"] == 1 and got["accuracy_captcha"] == 0.5
     rows = [dict(prediction="Oven", answers=["oven"] + ["pan"] * 4)] * 2
     assert metrics("ivqa", rows) == {"accuracy": 0.5}
+    # eval_predictions.py of A-OKVQA: no answer is left out, none normalised.
+    rows = [dict(prediction="red", answers=["red"] * 3 + ["blue"] * 7)]
+    rows += [dict(prediction="Red", answers=["red"] * 10, difficult=False)]
+    rows += [dict(prediction="red", answers=["x"] * 10, difficult=True)]
+    assert metrics("aokvqa", rows) == {"accuracy": 0.5}
     rows = [dict(prediction="B", options=["x", "y"], answer=1, category="a b", group=3)]
     rows += [dict(prediction="A", options=["y", "x"], answer="x", category="c", group=3)]
     got = metrics("multiple_choice", rows)
@@ -183,6 +211,13 @@ def test_top_ranked_and_reranked():
             dict(prediction="a", options=["x"], answer=4),
             "prediction 1: the answer 4 is no option",
         ),
+        ("visdial", dict(prediction=[1, 2], answer=2), "prediction 1: answer 2 of 2 options"),
+        (
+            "visdial",
+            dict(prediction=[1, 2], answer=1.0, relevance=[1]),
+            "prediction 1: relevance of 1 options",
+        ),
+        ("nlvr2", dict(prediction="True", label="True", sentence=["a"]), "'sentence' should be"),
     ],
 )
 def test_wrong_fields(task, row, message):
@@ -191,6 +226,8 @@ def test_wrong_fields(task, row, message):
         "pointing": dict(prediction=[1, 1], box=[0, 0, 1, 1]),
         "grounding": dict(prediction=[0, 0, 1, 1], box=[0, 0, 1, 1]),
         "multiple_choice": dict(prediction="a", options=["x"], answer=0),
+        "visdial": dict(prediction=[1, 2], answer=1.0, relevance=[1, 0]),
+        "nlvr2": dict(prediction="True", label="True", sentence="a"),
     }
     with pytest.raises(UserError) as error:
         score(task, [good[task], row])

@@ -54,6 +54,8 @@ def test_anls():
     predictions = ["Hello  World", "helo", "abcd", "ab", ""]
     answers = [["hello world"], ["nothing", "hello"], ["wxyz"], ["abcd"], ["a"]]
     assert anls(predictions, answers) == pytest.approx([1, 0.8, 0, 0.5, 0])
+    # The official script takes the lengths before it folds the spaces.
+    assert anls(["  ab"], [["abc"]]) == pytest.approx([0.75])
     assert edit_distance("kitten", "sitting") == 3 and edit_distance("", "abc") == 3
 
 
