@@ -32,7 +32,7 @@ class _Asked(Predictor):
             raise UserError(f"{name or task}: count: {count} examples: give 1 or more, or none")
         if tokenizer is None:
             raise UserError(NO_TOKENIZER)
-        self.task, self.name = task, name or task
+        self.task, self.name = task, name or TASKS[task].name or task
         self._classes = getattr(batches, "class_names", None)
         self._batches, self._prompt, self._inputs = batches, prompt, tuple(inputs)
         self._fields = dict(fields)

@@ -11,53 +11,19 @@ from jvlm.errors import UserError, did_you_mean
 RERANK_RULES = ("replace", "add")
 
 
-def recall_at_k(
-    scores: np.ndarray, query_ids: np.ndarray, key_ids: np.ndarray, ks: Sequence[int]
-) -> dict[int, float]:
-    """Share of queries with a key of their own id among the k best.
+def recall_of_ranks(ranks: np.ndarray, ks: Sequence[int]) -> dict[int, float]:
+    """Recall at k: k -> share of ranks below k.
 
     Args:
-      scores: float[queries, keys]; of equal scores the earlier key ranks first.
-      query_ids: int[queries].
-      key_ids: int[keys].
-      ks: cut-offs; those beyond the number of keys see all of them.
-
-    Returns:
-      k -> recall in [0, 1].
+      ranks: number[queries], of each query's best hit; 0 is the top, infinite is none.
+      ks: cut-offs.
     """
-    return recall_of_ranks(first_hits(scores, query_ids, key_ids), ks)
-
-
-def recall_of_ranks(ranks: np.ndarray, ks: Sequence[int]) -> dict[int, float]:
-    """Recall at k from `first_hits`: k -> share of ranks below k."""
     return {k: float((ranks < k).mean()) for k in ks}
 
 
 def mean_reciprocal_rank(ranks: np.ndarray) -> float:
-    """MRR from `first_hits`: mean of 1 / (rank + 1), 0 for an infinite rank (VisDial)."""
+    """Mean of 1 / (rank + 1), 0 for an infinite rank (VisDial)."""
     return float((1 / (ranks + 1)).mean())
-
-
-def first_hits(scores: np.ndarray, query_ids: np.ndarray, key_ids: np.ndarray) -> np.ndarray:
-    """Rank of each query's best key of its own id, without sorting.
-
-    Args:
-      scores, query_ids, key_ids: see `recall_at_k`.
-
-    Returns:
-      float[queries]: 0 is the top; infinite where no key has the query's id.
-    """
-    ranks = np.empty(len(scores))
-    places = np.arange(len(key_ids))
-    for start in range(0, len(scores), 256):
-        rows = slice(start, start + 256)
-        block = scores[rows]
-        own = query_ids[rows, None] == key_ids
-        best = np.where(own, block, -np.inf).argmax(axis=1)[:, None]
-        score = np.take_along_axis(block, best, axis=1)
-        before = (block > score).sum(1) + ((block == score) & (places < best)).sum(1)
-        ranks[rows] = np.where(own.any(1), before, np.inf)
-    return ranks
 
 
 def top_ranked(scores: np.ndarray, k: int) -> np.ndarray:

@@ -24,12 +24,14 @@ class Task:
       needs: the fields of every row -> what they hold, a key of `KINDS`.
       may: fields that some files have.
       help: one line.
+      name: first part of the metrics' names, where that is not the task's.
     """
 
     score: Callable[[Sequence[Row]], Scored]
     needs: dict[str, str]
     help: str
     may: dict[str, str] = dataclasses.field(default_factory=dict)
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,8 @@ def score(
         metrics, samples = spec.score(rows)
     except scorers.BadRow as error:
         raise UserError(f"{where(error.place)}: {error}") from None
-    return Scores({f"{name or task}/{key}": value for key, value in metrics.items()}, samples)
+    name = name or spec.name or task
+    return Scores({f"{name}/{key}": value for key, value in metrics.items()}, samples)
 
 
 _TEXT_ANSWERS = {"prediction": "text", "answers": "a list of texts"}
@@ -202,6 +205,7 @@ TASKS: dict[str, Task] = {
         scorers.score_pointing,
         {"prediction": "two numbers", "box": "four numbers"},
         "the pointing game: points in their boxes",
+        name="grounding",
     ),
     "pope": Task(
         scorers.score_pope,

@@ -133,7 +133,7 @@ def test_boxes_and_points():
     got = metrics("grounding", rows)
     assert got["acc_iou50"] == got["parsed"] == pytest.approx(2 / 3)
     points = [dict(prediction=[1, 1], box=[0, 0, 2, 2]), dict(prediction=[3, 1], box=[0, 0, 2, 2])]
-    assert metrics("pointing", points) == {"pointing": 0.5}
+    assert score("pointing", points).metrics == {"grounding/pointing": 0.5}
 
 
 def test_answers():
