@@ -59,6 +59,6 @@ def test_the_split_that_a_folder_tells(write):
 
 
 def test_imported_data_sets_are_no_source(write):
-    names = ["my/1.0.0/dataset_info.json", "my/1.0.0/x.json", "our.part/work/x.json", "a/x.json"]
+    names = ["my/1.0.0/dataset_info.json", "my/1.0.0/x.json", "our.part/jobs/x.json", "a/x.json"]
     folder = write(dict.fromkeys(names, b""))
     assert Files(folder, folder).find("*.json") == [folder / "a" / "x.json"]
