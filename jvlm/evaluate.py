@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from jvlm import config as config_lib
-from jvlm import distributed, evaluators, pretrained, report, sharding
+from jvlm import distributed, evaluators, pretrained, report, sharding, whole
 from jvlm.errors import UserError
 from jvlm.objectives import build_objective
 
@@ -76,5 +76,5 @@ def evaluate(
             **about,
             "seconds": round(time.perf_counter() - began, 2),
         }
-        report.write_json(Path(out), values)
+        whole.write_json(Path(out), values)
     return metrics

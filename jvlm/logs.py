@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jvlm import paths
 from jvlm.meter import Meter
 from jvlm.state import TrainState, merge, split
+from jvlm.whole import write_text
 
 
 class Log:
@@ -119,9 +120,7 @@ def _cut(path: Path, step: int) -> None:
         except ValueError:  # The last line of a killed run may be half of one.
             return False
 
-    part = path.with_suffix(".part")
-    part.write_text("".join(filter(is_before, path.read_text().splitlines(keepends=True))))
-    part.replace(path)
+    write_text(path, filter(is_before, path.read_text().splitlines(keepends=True)))
 
 
 def parameter_table(state: TrainState, table: Mapping[str, Mapping[str, Any]], mesh: Mesh) -> str:

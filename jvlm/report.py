@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jvlm import versions
+from jvlm import versions, whole
 from jvlm.config import construct, to_dict
 from jvlm.data import images
 from jvlm.data.order import sample_rng
@@ -67,15 +67,8 @@ def write(
         if sheet is not None:
             sheet.save(workdir / "samples.png")
         (workdir / "report.md").write_text(to_markdown(report, sheet is not None, samples))
-        write_json(workdir / "report.json", report)  # Last: it says that the run has ended.
+        whole.write_json(workdir / "report.json", report)  # Last: it says that the run has ended.
     return report
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=1))
-    part.replace(path)
 
 
 def read(workdir: Path) -> dict[str, Any] | None:

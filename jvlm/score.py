@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jvlm import whole
 from jvlm.errors import UserError
 from jvlm.metrics.tasks import Scores, find_task, score
 
@@ -71,20 +72,11 @@ def score_file(
             {"id": row.get("id", place), **sample}
             for place, row, sample in zip(places, rows, result.samples)
         )
-        write_lines(Path(per_sample), lines)
+        try:
+            whole.write_lines(Path(per_sample), lines)
+        except OSError as error:
+            raise UserError(f"{per_sample}: {error.strerror}") from None
     return result
-
-
-def write_lines(path: Path, rows) -> None:
-    """Writes JSON lines, the whole file or nothing; half a surrogate pair as its escape."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _prediction(row: Mapping, known: Mapping | None, where: str, needs: Mapping) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from jvlm.pretrained import Pretrained, Processor, load
 from jvlm.step import Training, build_step
 from jvlm.tokenizers import build_tokenizer
 from jvlm.trace import Trace
+from jvlm.whole import write_json
 
 
 def train(
@@ -287,9 +288,7 @@ def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
         if jax.process_index() == 0:
             if differing:
                 shutil.rmtree(workdir / "tokenizer", ignore_errors=True)
-            part = record.with_suffix(".part")
-            part.write_text(json.dumps(new, indent=1))
-            part.rename(record)
+            write_json(record, new)
     except OSError as error:
         raise UserError(f"workdir {workdir}: cannot be written: {error.strerror}") from None
 

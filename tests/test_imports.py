@@ -37,9 +37,13 @@ MAY_IMPORT = {
     "tokenizers": {"errors", "config"},
     "metrics": {"errors"},
     "data": {"errors", "config", "paths", "progress"},
-    "evaluators": {"errors", "config", "data", "generation", "metrics", "progress", "sharding"},
+    "evaluators": {
+        *("errors", "config", "data", "generation", "metrics", "progress", "sharding"),
+        "whole",
+    },
     "checkpoint": {"errors", "paths", "state"},
     "versions": set(),
+    "whole": set(),
     "roll_call": {"errors"},
     "distributed": {"errors", "roll_call", "versions"},
     "trace": {"errors"},
@@ -52,7 +56,7 @@ MAY_IMPORT = {
     "topology": {"chips", "errors"},
     "flops": {"layers", "objectives", "sharding", "state", "step"},
     "meter": {"chips"},
-    "logs": {"meter", "paths", "state"},
+    "logs": {"meter", "paths", "state", "whole"},
     "warm_start": {"errors", "paths", "config", "layers", "quantise", "state"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
@@ -63,8 +67,8 @@ MAY_IMPORT = {
     "topk": {"sharding"},
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
-    "report": {"errors", "config", "data", "generation", "pretrained", "versions"},
-    "score": {"errors", "metrics"},
+    "report": {"errors", "config", "data", "generation", "pretrained", "versions", "whole"},
+    "score": {"errors", "metrics", "whole"},
     "sweep": {"errors", "config"},
 }
 FILES = sorted(ROOT.glob("jvlm/**/*.py"))

@@ -3,13 +3,13 @@
 """Predictions sample by sample: what is scored, and what is written for others to score again."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jvlm import whole
 from jvlm.errors import UserError
 from jvlm.metrics.tasks import score
 
@@ -72,17 +72,7 @@ def write(
     settings = {"task": evaluator.task, **about, **evaluator.settings()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        _replace(folder / f"{name}.jsonl", lines)
-        text = json.dumps(settings, ensure_ascii=False, indent=1)
-        _replace(folder / f"{name}.settings.json", [text, "\n"])
+        whole.write_lines(folder / f"{name}.jsonl", rows)
+        whole.write_json(folder / f"{name}.settings.json", settings)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}") from None
-
-
-def _replace(path: Path, pieces) -> None:
-    """Writes a file, whole or not at all; half a surrogate pair as JSON's escape of it."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(pieces)
-    part.replace(path)

@@ -11,6 +11,12 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+def dummy_image(size: int | tuple[int, int], *rows: int) -> jax.Array:
+    """Zeros float32[*rows, H, W, 3]; `size` is a side, or (height, width)."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return jnp.zeros((*rows, height, width, 3), jnp.float32)
+
+
 def normalize_image(image: jax.Array, mean: tuple | None, std: tuple | None) -> jax.Array:
     """uint8[..., 3] -> float32 (image / 255 - mean) / std; floats count as already normalised."""
     if image.dtype != jnp.uint8:

@@ -26,7 +26,7 @@ from jvlm.layers import (
     l2_normalize,
     masks,
 )
-from jvlm.layers.image import CLIP_MEAN, CLIP_STD, normalize_image
+from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
 from jvlm.models.clip import Projection
 from jvlm.models.towers.bert import STD, Bert, BertConfig, block_config
 from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
@@ -175,10 +175,8 @@ class ALBEF(nn.Module):
 
     def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
         """The smallest batch that `__call__` takes, for initialisation."""
-        size = self.cfg.vision.image_size
-        height, width = (size, size) if isinstance(size, int) else size
         return {
-            "image": jnp.zeros((rows, height, width, 3), jnp.float32),
+            "image": dummy_image(self.cfg.vision.image_size, rows),
             "text": jnp.zeros((rows, 2), jnp.int32),
         }
 
@@ -306,10 +304,8 @@ class ALBEFVQA(nn.Module):
 
     def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
         """The smallest batch that `__call__` takes, for initialisation."""
-        size = self.cfg.vision.image_size
-        height, width = (size, size) if isinstance(size, int) else size
         two = jnp.zeros((rows, 2), jnp.int32)
-        image = jnp.zeros((rows, height, width, 3), jnp.float32)
+        image = dummy_image(self.cfg.vision.image_size, rows)
         return {"image": image, "text": two, "decoder_text": two}
 
 
@@ -409,10 +405,8 @@ class ALBEFClassifier(nn.Module):
 
     def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
         """The smallest batch that `__call__` takes, for initialisation."""
-        size = self.cfg.vision.image_size
-        height, width = (size, size) if isinstance(size, int) else size
         several = () if self.cfg.num_images == 1 else (self.cfg.num_images,)
-        image = jnp.zeros((rows, *several, height, width, 3), jnp.float32)
+        image = dummy_image(self.cfg.vision.image_size, rows, *several)
         return {"image": image, "text": jnp.zeros((rows, 2), jnp.int32)}
 
 

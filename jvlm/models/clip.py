@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jvlm.errors import UserError
 from jvlm.layers import l2_normalize
-from jvlm.layers.image import CLIP_MEAN, CLIP_STD, normalize_image
+from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
 from jvlm.layers.linear import project
 from jvlm.models.towers import IMAGE_TOWERS, TEXT_TOWERS
 from jvlm.models.towers.bert import BertConfig
@@ -128,10 +128,8 @@ class CLIP(nn.Module):
 
     def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
         """The smallest batch that `__call__` takes, for initialisation."""
-        size = self.cfg.vision.image_size
-        height, width = (size, size) if isinstance(size, int) else size
         return {
-            "image": jnp.zeros((rows, height, width, 3), jnp.float32),
+            "image": dummy_image(self.cfg.vision.image_size, rows),
             "text": jnp.zeros((rows, self.cfg.text.max_len), jnp.int32),
         }
 
