@@ -18,9 +18,9 @@ grammar of captions with digits and colours drawn evenly; of answers counted by 
     answers               1.813   1.823      1.814   1.823
 
 The caption or question of a scene is drawn, so 1 % below the least is chance. `written` is how
-often the written answer is right, by kind of question: the most frequent answer of each kind is
-right in 40 % of 2,000 (it reached 38 %), and `jvlm train` leaves what was written in predictions/written.jsonl. On 2
-CPU cores 3 min 42 s and 2 min 42 s.
+often the written answer is right, by kind of question: 38 % of 2,000, where the most frequent of
+each kind is right in 40 %. `jvlm train` leaves the answers in predictions/written.jsonl. On 2 CPU
+cores 3 min 42 s and 2 min 42 s.
 """
 
 from configs import common
