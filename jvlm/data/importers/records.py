@@ -3,11 +3,8 @@
 """What an annotation format is turned into: records, before any picture is opened."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jvlm.data.importers.files import Files
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,14 +57,14 @@ class Kind:
     """An annotation format.
 
     Attributes:
-      read: the files -> records, in the order of the files.
+      read: `files.Files` -> records, in the order of the files.
       schema: key of `schemas.SCHEMAS`.
       help: one line that says which files SRC holds.
       labels: names of the feature `label`, where the schema has one with names; or what gives them
         for the files. A record's label is an index or a name.
     """
 
-    read: Callable[["Files"], Iterator[Record | Dropped] | Iterable[Record | Dropped]]
+    read: Callable[..., Iterable[Record | Dropped]]
     schema: str
     help: str
-    labels: Sequence[str] | Callable[["Files"], Sequence[str]] = ()
+    labels: Sequence[str] | Callable[..., Sequence[str]] = ()
