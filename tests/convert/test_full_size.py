@@ -9,9 +9,13 @@ import pytest
 
 from jvlm import paths
 from jvlm.convert import HF_FAMILIES, chinese_clip, clip, engine, siglip
+from jvlm.convert import albef as albef_form
 from jvlm.convert import openai as openai_form
 from jvlm.models import MODELS as KINDS
 from jvlm.models import build_model
+from jvlm.models.albef import CLASSIFIER_VARIANTS as ALBEF_CLASSIFIERS
+from jvlm.models.albef import VARIANTS as ALBEFS
+from jvlm.models.albef import VQA_VARIANTS as VQA_ALBEFS
 from jvlm.models.chinese_clip import VARIANTS as CHINESE
 from jvlm.models.clip import CLIP
 from jvlm.models.clip import VARIANTS as CLIPS
@@ -54,8 +58,14 @@ def cn_clip(_, tensors):
     return chinese_clip.config_from_cn(tensors), chinese_clip.cn_rules, chinese_clip.CN_SKIP
 
 
+def albef(_, tensors):
+    rules = lambda cfg, _: albef_form.rules(cfg)
+    return albef_form.config_from_tensors(tensors), rules, albef_form.SKIP
+
+
 LANGUAGE = ("bert", "gpt2", "llama", "opt", "t5")
 SOURCES = {
+    "albef": albef,
     "cn_clip": cn_clip,
     "hf_chinese_clip": hf(chinese_clip),
     "hf_clip": hf(clip),
@@ -73,8 +83,8 @@ def test_every_tensor_has_its_place(source, name):
     model = MODELS[source][name]
     tensors = named(model, name)
     cfg, rules, skip = SOURCES[source](model, tensors)
-    kind = source.removeprefix("hf_")
-    module = KINDS[kind][0](cfg) if kind in LANGUAGE else CLIP(cfg)
+    kind = cfg.kind if source == "albef" else source.removeprefix("hf_")
+    module = KINDS[kind][0](cfg) if kind in LANGUAGE or source == "albef" else CLIP(cfg)
     params = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
     flat = paths.flatten(params)
     engine.check(tensors, engine.plan(rules(cfg, tensors), flat), skip, flat)
@@ -112,6 +122,19 @@ def test_variants_are_the_published_models(source, name):
     assert (cfg.embed_dim, cfg.vision_proj, cfg.text_proj) == (
         *(ours.embed_dim, ours.vision_proj, ours.text_proj),
     )
+
+
+def test_variants_of_albef_are_the_published_models():
+    same = {
+        "ALBEF": ALBEFS["base"],
+        "mscoco": ALBEFS["base@384"],
+        "vqa": VQA_ALBEFS["base@384"],
+        "ve": ALBEF_CLASSIFIERS["ve@384"],
+        "nlvr": ALBEF_CLASSIFIERS["nlvr@384"],
+        "pretrain_model_nlvr": ALBEF_CLASSIFIERS["text_assignment"],
+    }
+    for name, model in MODELS["albef"].items():
+        assert albef(model, named(model, name))[0] == same[name], name
 
 
 @pytest.mark.parametrize("kind", LANGUAGE)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records what the official code of ALBEF makes of tiny models with random weights.
 
-    python -m tests.parity.make_albef ALBEF    # writes tests/golden/albef_*.npz
+    python -m tests.parity.make_albef ALBEF    # writes tests/golden/albef_*.npz, shapes/albef.tsv
 
 ALBEF is a clone of salesforce/ALBEF (b9727e4). Its models need transformers 4.x (4.37.2 is the last
 that was tried) and timm, of which only a patch embedding is used, so that has a stand-in here.
@@ -16,6 +16,9 @@ import tempfile
 import types
 
 import numpy as np
+
+from tests import published_shapes
+from tests.published_shapes import Published
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 ROWS, LENGTH, VOCAB, SIDE = 6, 7, 24, 16
@@ -38,6 +41,7 @@ BERT = dict(
 
 def main(source: str):
     load_official(source)
+    full_size()  # First: what follows makes the source's models small.
     pretraining()
     retrieval()
     answers()
@@ -72,6 +76,61 @@ def load_official(source: str) -> None:
     transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda f: f
     sys.path.insert(0, source)
     torch.manual_seed(0)
+
+
+def full_size() -> None:
+    """The tensors of the published files, of models without numbers."""
+    import torch
+    from models import (
+        model_nlvr,
+        model_pretrain,
+        model_pretrain_nlvr,
+        model_retrieval,
+        model_ve,
+        model_vqa,
+    )
+    from models.xbert import BertForMaskedLM, BertLMHeadModel, BertModel
+
+    for kind in (BertForMaskedLM, BertLMHeadModel, BertModel):
+        kind.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    sizes = dict(embed_dim=256, vision_width=768, temp=0.07, momentum=0.995, distill=True)
+    sizes |= dict(queue_size=65536, mlm_probability=0.15)
+    files = {  # As the README calls them.
+        "ALBEF": (model_pretrain, 256),
+        "mscoco": (model_retrieval, 384),
+        "vqa": (model_vqa, 384),
+        "ve": (model_ve, 384),
+        "nlvr": (model_nlvr, 384),
+        "pretrain_model_nlvr": (model_pretrain_nlvr, 256),
+    }
+    linspace = torch.linspace  # The source reads its numbers, which tensors without any have not.
+    torch.linspace = lambda *args: linspace(*args, device="cpu")
+    published = {}
+    bert = BERT | dict(hidden_size=768, num_hidden_layers=12, fusion_layer=6)
+    bert |= dict(num_attention_heads=12, intermediate_size=3072, vocab_size=30522)
+    bert |= dict(max_position_embeddings=512, encoder_width=768)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, torch.device("meta"):
+        json.dump(bert, file)
+        file.flush()
+        for name, (module, side) in files.items():
+            config = sizes | dict(image_res=side, bert_config=file.name)
+            given = dict(text_encoder="", tokenizer=None, config=config)
+            if name == "ALBEF":
+                given["init_deit"] = False
+            if name == "vqa":
+                given["text_decoder"] = ""
+            model = module.ALBEF(**given)
+            tensors = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+            # Of text assignment, neither the texts' projection nor the temperature is used.
+            unused = ("text_proj", "temp") if "pretrain_model" in name else ("_m",)
+            count = sum(
+                value.numel()
+                for key, value in model.named_parameters()
+                if not any(key.split(".")[0].endswith(end) for end in unused)
+            )
+            published[name] = Published("the code's", {}, count, tensors)
+    torch.linspace = linspace
+    (published_shapes.FOLDER / "albef.tsv").write_text(published_shapes.table(published))
 
 
 def tiny_vit(**options):
