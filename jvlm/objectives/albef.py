@@ -62,6 +62,7 @@ class ALBEF(Momentum):
 
     def __post_init__(self):
         super().__post_init__()
+        self.check_model("albef", "albef")
         if self.same not in SAME:
             hint = did_you_mean(self.same, SAME)
             raise UserError(f"objective.same {self.same!r} is unknown.{hint}")
@@ -113,17 +114,17 @@ class ALBEF(Momentum):
         the wrong partners; `masked_text` int32[B, T] and `masked_labels` int32[B, T].
         """
         image, text = batch["image"], batch["text"]
-        rows, training = len(text), rng is not None
+        rows = len(text)
         mask = self.apply(params, text, batch.get("text_mask"), method="mask")
-        rng = jax.random.key(0) if rng is None else rng
-        run = lambda *args, **how: self.forward(params, *args, **how, rng=rng if training else None)
+        run = lambda *args, **how: self.forward(params, *args, **how, rng=rng)
+        draws = jax.random.key(0) if rng is None else rng
         taught = self.teacher_params(params, teacher)
         alpha = self.teacher_weight(teacher, step)
 
         #### Alone.
         words, labels = text, None
         if self.mlm_probability:
-            words, labels = self.mask_words(purpose_rng(rng, "mlm"), text, mask, batch)
+            words, labels = self.mask_words(purpose_rng(draws, "mlm"), text, mask, batch)
             words = _together(text, words)
         masks = jnp.tile(mask, (len(words) // rows, 1))
         image_states, _ = run(image, method="image_states", part="vision")
@@ -161,7 +162,7 @@ class ALBEF(Momentum):
         if self.same != "negative":
             wrong &= identity[:, None] != identity
         draw = lambda purpose, scores: draw_negatives(
-            purpose_rng(rng, purpose), scores, inside, wrong
+            purpose_rng(draws, purpose), scores, inside, wrong
         )
         negative_image, image_counts = draw("negative_image", similarities.text)
         negative_text, text_counts = draw("negative_text", similarities.image)
@@ -200,7 +201,8 @@ class ALBEF(Momentum):
                 chunk=self.chunk,
             )
             mlm = _mean_of_groups(sums.loss, sums.count, group or rows)
-            metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / sums.count.sum()}
+            words = jnp.maximum(sums.count.sum(), 1.0)  # Small batches may have none masked.
+            metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / words}
             loss += mlm
         news = {"image": of_teacher.image, "text": of_teacher.text}
         if self.same != "negative":

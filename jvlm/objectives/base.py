@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jvlm import paths
+from jvlm.errors import UserError
 from jvlm.precision import is_statistic
 from jvlm.state import merge, purpose_rng
 
@@ -41,6 +42,13 @@ class Objective:
 
     model: nn.Module
     trained: frozenset[str] | None = dataclasses.field(default=None, kw_only=True, repr=False)
+
+    def check_model(self, name: str, kind: str) -> None:
+        """Raises UserError unless the model's config is of a kind, which is its name too."""
+        if getattr(self.model.cfg, "kind", None) != kind:
+            raise UserError(
+                f"objective {name!r} takes a model {kind!r}, not {type(self.model).__name__}"
+            )
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         """The loss of one batch.

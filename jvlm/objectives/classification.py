@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import cross_entropy, soft_cross_entropy
 from jvlm.losses.momentum import same_group
 from jvlm.objectives.base import LossOutput, Objective
@@ -22,6 +23,10 @@ class Classification(Momentum):
     """
 
     taught = ("vision/", "text/", "fusion/", "hidden_proj/", "class_proj/")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_model("classification", "albef_classifier")
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         inputs = {key: batch[key] for key in ("image", "text", "text_mask") if key in batch}
@@ -54,15 +59,16 @@ class TextAssignment(Objective):
     temperature: float = 0.07
     group: int | None = None
 
+    def __post_init__(self):
+        self.check_model("text_assignment", "albef_classifier")
+        if self.model.cfg.num_images != 2 or self.model.cfg.embed_dim is None:
+            raise UserError("objective 'text_assignment' takes a model of 2 images and embeddings")
+
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         """See `Objective.loss`. A batch may say what is drawn: `pairs` int32[B, 2], `label`."""
-        rows, training = len(batch["text"]), rng is not None
+        rows = len(batch["text"])
         states, _ = self.forward(
-            params,
-            batch["image"],
-            method="image_states",
-            part="vision",
-            rng=rng,
+            params, batch["image"], method="image_states", part="vision", rng=rng
         )
         if "pairs" in batch:
             pairs, label = batch["pairs"], batch["label"]
@@ -70,20 +76,18 @@ class TextAssignment(Objective):
             embeds = self.model.apply({"params": params}, states, method="embed_image")
             pairs, label = self.draw(jax.random.key(0) if rng is None else rng, embeds)
         images = jnp.stack([jnp.take(states, pairs[:, i], axis=0, mode="clip") for i in (0, 1)], 1)
-        logits, statistics = self.forward(
-            params,
-            batch["text"],
-            batch.get("text_mask"),
-            images,
-            method="classify",
-            rng=rng if training else None,
-        )
+        inputs = batch["text"], batch.get("text_mask"), images
+        logits, statistics = self.forward(params, *inputs, method="classify", rng=rng)
         sums = cross_entropy(logits, label)
         return LossOutput(sums.nll / rows, {"accuracy": sums.correct / rows}, {}, statistics)
 
     def draw(self, rng: jax.Array, embeds: jax.Array) -> tuple[jax.Array, jax.Array]:
         """float32[B, E] -> (images shown int32[B, 2], classes int32[B])."""
         rows = len(embeds)
+        if self.group is not None and (self.group < 3 or rows % self.group):
+            raise UserError(
+                f"objective.group {self.group}: at least 3, and a divisor of {rows} rows"
+            )
         scores = jax.lax.stop_gradient(embeds @ embeds.T) / self.temperature
         other = ~jnp.eye(rows, dtype=bool)
         if self.group is not None:
@@ -93,11 +97,8 @@ class TextAssignment(Objective):
         similar = jax.lax.top_k(jnp.where(other, scores + noise, -jnp.inf), 2)[1]
         label = jax.random.randint(purpose_rng(rng, "class"), (rows,), 0, 3)
         own = jnp.arange(rows)
-        choices = jnp.stack(
-            [
-                jnp.stack([own, similar[:, 0]], 1),
-                jnp.stack([similar[:, 0], own], 1),
-                similar,
-            ]
+        own_first, own_second = (
+            jnp.stack(pair, 1) for pair in ((own, similar[:, 0]), (similar[:, 0], own))
         )
+        choices = jnp.stack([own_first, own_second, similar])
         return choices[label, own].astype(jnp.int32), label

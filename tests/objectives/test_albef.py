@@ -160,6 +160,12 @@ def test_negatives():
             np.testing.assert_allclose(got, weights / weights.sum(), atol=0.1)
 
 
+def test_a_batch_without_masked_words():
+    """Small batches have some; a metric that is not finite would end the run."""
+    losses, _ = run(None, steps=1, mlm_probability=1e-9)
+    assert losses[0]["mlm"] == 0 and all(np.isfinite(value) for value in losses[0].values())
+
+
 def test_bad_options():
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     for options, message in (
@@ -172,3 +178,16 @@ def test_bad_options():
         c.objective.update(options)
         with pytest.raises(UserError, match=message):
             build_step(c, mesh)
+    for task, model, message in (
+        ("albef", "classification", "'albef'.*takes a model 'albef'"),
+        ("classification", "albef", "takes a model 'albef_classifier'"),
+        ("text_assignment", "classification", "2 images and embeddings"),
+        ("answers", "albef", "no decoder of answers"),
+    ):
+        c = config(task)
+        c.model = TASKS[model]
+        with pytest.raises(UserError, match=message):
+            build_step(c, mesh)
+    for group in (2, 5):
+        with pytest.raises(UserError, match=f"objective.group {group}"):
+            run(None, task="text_assignment", steps=1, group=group)

@@ -201,19 +201,12 @@ def pretraining() -> None:
     words.attention_mask = words.attention_mask.long()
     losses = model(torch.tensor(batch["image"].transpose(0, 3, 1, 2)), words, alpha=0.3)
     sum(losses).backward()
-    gradients = {
-        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
-    }
-    after = arrays(model.state_dict())
-    changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
-    np.savez_compressed(
-        GOLDEN / "albef_pretrain.npz",
-        versions=versions(),
+    record(
+        "albef_pretrain",
+        batch,
+        before,
+        model,
         losses=np.array([loss.item() for loss in losses]),
-        **{f"batch/{key}": value for key, value in batch.items()},
-        **{f"before/{key}": value for key, value in before.items()},
-        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
-        **{f"after/{key}": value for key, value in changed.items()},
     )
 
 
@@ -248,17 +241,12 @@ def retrieval() -> None:
     image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
     losses = model(image, words, 0.3, torch.tensor(batch["image_id"]))
     sum(losses).backward()
-    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
-    after = arrays(model.state_dict())
-    changed = {k: v for k, v in after.items() if "_m." in k or "queue" in k}
-    np.savez_compressed(
-        GOLDEN / "albef_retrieval.npz",
-        versions=versions(),
+    record(
+        "albef_retrieval",
+        batch,
+        before,
+        model,
         losses=np.array([loss.item() for loss in losses]),
-        **{f"batch/{key}": value for key, value in batch.items()},
-        **{f"before/{key}": value for key, value in before.items()},
-        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
-        **{f"after/{key}": value for key, value in changed.items()},
     )
 
 
@@ -301,34 +289,27 @@ def answers() -> None:
     answer = pack(with_start(candidates * mask, 1), with_start(mask, True))
     before = arrays(model.state_dict())
     image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
-    loss = model(image, question, answer, 0.3, counts, torch.tensor(weights[there]))
-    loss.backward()
-    gradients = {
-        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
-    }
-    after = arrays(model.state_dict())
-
     # Ranking has its own list of answers, the same for all questions.
     every = candidates.reshape(-1, 4)[:9], np.arange(4) < lengths.reshape(-1, 1)[:9]
     listed = pack(
         np.pad(every[0] * every[1], ((0, 0), (1, 0)), constant_values=1),
         np.pad(every[1], ((0, 0), (1, 0)), constant_values=True),
     )
-    model.load_state_dict({k: torch.tensor(v) for k, v in before.items()})
     with torch.no_grad():
         ids, probabilities = model(image, question, listed, k=5, train=False)
-    np.savez_compressed(
-        GOLDEN / "albef_vqa.npz",
-        versions=versions(),
+
+    loss = model(image, question, answer, 0.3, counts, torch.tensor(weights[there]))
+    loss.backward()
+    record(
+        "albef_vqa",
+        batch,
+        before,
+        model,
         loss=loss.item(),
         answers=every[0],
         answers_mask=every[1],
         ids=ids.numpy(),
         probabilities=probabilities.numpy(),
-        **{f"batch/{key}": value for key, value in batch.items()},
-        **{f"before/{key}": value for key, value in before.items()},
-        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
-        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
     )
 
 
@@ -371,18 +352,12 @@ def classification(name: str, images: int) -> None:
     words.attention_mask = torch.tensor(batch["text_mask"]).long()
     loss = model(image, words, torch.tensor(batch["label"]), alpha=0.3)
     loss.backward()
-    gradients = {
-        k: p.grad for k, p in model.named_parameters(remove_duplicate=False) if p.grad is not None
-    }
-    after = arrays(model.state_dict())
-    np.savez_compressed(
-        GOLDEN / f"albef_{name}.npz",
-        versions=versions(),
+    record(
+        f"albef_{name}",
+        batch,
+        before,
+        model,
         loss=loss.item(),
-        **{f"batch/{key}": value for key, value in batch.items()},
-        **{f"before/{key}": value for key, value in before.items()},
-        **{f"gradient/{key}": value for key, value in arrays(gradients).items()},
-        **{f"after/{key}": value for key, value in after.items() if "_m." in key},
     )
 
 
@@ -406,6 +381,24 @@ class _Shallow:
             lambda self: 2 if self.fusion_layer == 0 else layers, lambda self, value: None
         )
         return config
+
+
+def record(name, batch, before, model, **results) -> None:
+    """Writes a golden file: what went in, what came out, gradients, and what a step changes."""
+    gradients = {
+        key: parameter.grad
+        for key, parameter in model.named_parameters(remove_duplicate=False)
+        if parameter.grad is not None
+    }
+    after = arrays(model.state_dict())
+    parts = {
+        "batch": batch,
+        "before": before,
+        "gradient": arrays(gradients),
+        "after": {k: v for k, v in after.items() if "_m." in k or "queue" in k},
+    }
+    entries = {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
+    np.savez_compressed(GOLDEN / f"{name}.npz", versions=versions(), **results, **entries)
 
 
 def arrays(tensors) -> dict:
