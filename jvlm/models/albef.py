@@ -28,7 +28,7 @@ from jvlm.layers import (
 )
 from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
 from jvlm.models.clip import Projection
-from jvlm.models.towers.bert import STD, Bert, BertConfig, block_config
+from jvlm.models.towers.bert import Bert, BertConfig, block_config
 from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
 from jvlm.models.towers.decoder import LMOutput, shift_right
 from jvlm.models.towers.vit import ViT, ViTConfig
@@ -95,7 +95,7 @@ class ALBEF(nn.Module):
         self.fusion = Fusion(cfg.text, cfg.fusion_depth, cfg.vision.width, self.compute)
         self.vision_proj = Projection(cfg.vision.width, cfg.embed_dim, use_bias=True)
         self.text_proj = Projection(width, cfg.embed_dim, use_bias=True)
-        self.itm_proj = Linear((width,), (2,), STD, dtype="float32")
+        self.itm_proj = Linear((width,), (2,), cfg.text.init_std, dtype="float32")
         if cfg.mlm:
             self.words = WordHead(cfg.text, self.compute)
         init = nn.initializers.constant(cfg.temperature_init)
@@ -368,8 +368,8 @@ class ALBEFClassifier(nn.Module):
         if cfg.embed_dim is not None:
             self.vision_proj = Projection(cfg.vision.width, cfg.embed_dim, use_bias=True)
         if cfg.head == "mlp":
-            self.hidden_proj = Linear((width,), (width,), STD, dtype="float32")
-        self.class_proj = Linear((width,), (cfg.num_classes,), STD, dtype="float32")
+            self.hidden_proj = Linear((width,), (width,), cfg.text.init_std, dtype="float32")
+        self.class_proj = Linear((width,), (cfg.num_classes,), cfg.text.init_std, dtype="float32")
 
     def __call__(self, batch: Mapping[str, jax.Array]) -> ClassifierOutput:
         """`image` [B, H, W, 3] or [B, 2, H, W, 3], `text` and optionally `text_mask`."""

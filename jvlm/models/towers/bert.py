@@ -18,8 +18,6 @@ from jvlm.models.towers.text_transformer import TextOutput
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
 
-STD = 0.02
-
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -34,6 +32,7 @@ class BertConfig:
       num_types: rows of the token type table; single texts have type 0.
       pad_id: ids equal to it are padding where a batch has no `text_mask`.
       dropout: rate on the embeddings and on residual branches.
+      init_std: initial standard deviation of all weights (BERT's `initializer_range`).
     """
 
     vocab_size: int
@@ -47,6 +46,7 @@ class BertConfig:
     num_types: int = 2
     pad_id: int = 0
     dropout: float = 0.0
+    init_std: float = 0.02
 
     kind = "bert"
 
@@ -71,8 +71,9 @@ class BertEmbed(nn.Module):
     dtype: str = "float32"
 
     def setup(self):
-        cfg, init = self.cfg, nn.initializers.normal(STD)
-        self.token = TokenEmbed(cfg.vocab_size, cfg.width, STD, self.dtype)
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.init_std)
+        self.token = TokenEmbed(cfg.vocab_size, cfg.width, cfg.init_std, self.dtype)
         self.pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
         self.type = read_weight(self, "type", init, (cfg.num_types, cfg.width))
         self.norm = Norm(cfg.norm_eps, dtype=self.dtype)
@@ -130,5 +131,5 @@ def block_config(cfg: BertConfig, memory_width: int | None = None) -> BlockConfi
         placement="post",
         memory_width=memory_width,
         dropout=cfg.dropout,
-        std=(STD,) * 4,
+        std=(cfg.init_std,) * 4,
     )
