@@ -36,15 +36,24 @@ def get_config(arg=""):
         stem_depth=2,
         norm_tokens=True,
     )
-    c.model.text = dict(vocab_size=128, max_len=20, width=96, depth=1, num_heads=4, mlp_dim=192)
+    c.model.text = dict(
+        vocab_size=256,
+        max_len=18,
+        width=96,
+        depth=1,
+        num_heads=4,
+        mlp_dim=192,
+        init_std=0.06,
+    )
     c.tokenizer = dict(
         kind="sentencepiece",
         model_type="bpe",
-        vocab_size=128,
-        max_len=20,
+        vocab_size=256,
+        max_len=18,
         start=True,
         end=False,
-        train_on=("captions",),
+        train_on=("captions", "questions/question", "questions/answer"),
+        train_examples=5000,
     )
     c.preprocess = (("resize_center_crop", dict(size=48)),)
     if not arg.test:
@@ -78,7 +87,7 @@ def get_config(arg=""):
     )
     c.optim.update(dict(lr=1e-3, b2=0.98, clip_norm=1.0, warmup_steps=100))
     c.optim.weight_decay = ((".*kernel", 0.02), (".*", 0.0))
-    c.optim.lr_scale = (("temperature", 0.02), (".*", 1.0))  # It is 0.07, not a logarithm.
+    c.optim.lr_scale = (("temperature", 0.05), (".*", 1.0))  # It is 0.07, not a logarithm.
     c.checkpoint.update(dict(every_steps=500, keep=2, best="retrieval/i2t_r1_rerank"))
 
     one_caption = (
