@@ -112,13 +112,16 @@ def apply(
     def update(tree: Any) -> Any:
         return paths.map_with_path(lambda path, leaf: pieces.get(path, leaf), tree)
 
-    # The average starts with the weights, in buffers of its own: both are donated to the step.
-    ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
+    def start(average: Any) -> Any:
+        # With the weights, in buffers of its own: both are donated to the step.
+        return None if average is None else jax.jit(_copy)(update(average))
+
     state = state.replace(
         params=update(state.params),
         statistics=update(state.statistics),
         frozen=update(state.frozen),
-        ema=ema,
+        teacher=start(state.teacher),
+        ema=start(state.ema),
     )
     return state, [path for path in fresh if path not in filled]
 
