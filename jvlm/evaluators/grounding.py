@@ -38,7 +38,7 @@ class Grounding(Predictor):
       threshold: of the hot region, see `heat.find_box`.
       fields: field of the predictions -> entry of the example, 'a/b' for entry b of entry a, of
         what else is of use, such as `id`, `phrase`, or `category`, by which accuracy is told too;
-        a list as long as the texts gives each its own.
+        of as many strings as there are texts each gets its own.
       name: first part of the metrics' names.
       count: only the first examples.
     """
@@ -120,7 +120,7 @@ class Grounding(Predictor):
             fields = {}
             for name, key in self._fields.items():
                 value = self._entry(example, key)
-                own = isinstance(value, list) and np.ndim(example["text"]) == 2
+                own = isinstance(value, list) and all(isinstance(one, str) for one in value)
                 fields[name] = value[place] if own and len(value) == len(texts) else value
             yield {**pair, "text": text, "text_mask": mask, "fields": fields}
 
