@@ -37,9 +37,11 @@ MAY_IMPORT = {
     "tokenizers": {"errors", "config"},
     "metrics": {"errors"},
     "data": {"errors", "config", "paths", "progress"},
+    "gradcam": {"errors", "layers"},
+    "heat": {"data", "layers", "metrics"},
     "evaluators": {
         *("errors", "config", "data", "generation", "metrics", "progress", "sharding"),
-        "whole",
+        *("gradcam", "heat", "whole"),
     },
     "checkpoint": {"errors", "paths", "state"},
     "versions": set(),

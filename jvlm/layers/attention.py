@@ -28,7 +28,7 @@ def attend(
     backend: str = "auto",
     query_chunk: int = 0,
     probs_tap: jax.Array | None = None,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     """softmax(q k^T * scale + bias) v, with the softmax in float32.
 
     Args:
@@ -42,11 +42,12 @@ def attend(
       query_chunk: queries at a time on the 'xla' back end, of which no more than
         [B, N, query_chunk, S] logits are held; the backward computes them again
         (arXiv:2112.05682). 0 is all at once, as is an attention whose probabilities are tapped.
-      probs_tap: float32[B, N, T, S] zeros, added after the softmax. Its gradient is the gradient
-        of the attention map, which Grad-CAM needs; only the 'xla' back end has such a place.
+      probs_tap: float32[B, N, T, S] ones, multiplied with the probabilities. Its gradient is the
+        attention map times the map's own gradient, all that Grad-CAM needs; only the 'xla' back end
+        has such a place.
 
     Returns:
-      [B, T, N, H] in the dtype of v; with `probs_tap` also the probabilities [B, N, T, S].
+      [B, T, N, H] in the dtype of v.
 
     Raises:
       ValueError: unknown back end, or `probs_tap` or `bias` with a fused one.
@@ -70,12 +71,11 @@ def attend(
         )
     if query_chunk and probs_tap is None and q.shape[1] > query_chunk:
         return _chunked(q, k, v, mask, bias, scale, query_chunk)
-    out, probs = _softmax(q, k, v, mask, bias, scale, probs_tap)
-    return out if probs_tap is None else (out, probs)
+    return _softmax(q, k, v, mask, bias, scale, probs_tap)
 
 
 def _softmax(q, k, v, mask, bias, scale, probs_tap=None):
-    """The formula: (result, float32 probabilities)."""
+    """The formula."""
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
@@ -88,9 +88,9 @@ def _softmax(q, k, v, mask, bias, scale, probs_tap=None):
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     probs = jax.nn.softmax(logits, axis=-1)
     if probs_tap is not None:
-        probs = probs + probs_tap
+        probs = probs * probs_tap
     weights = probs.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape), probs
+    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape)
 
 
 def _chunked(q, k, v, mask, bias, scale, query_chunk):
@@ -116,7 +116,7 @@ def _chunked(q, k, v, mask, bias, scale, query_chunk):
 
     def piece(xs):
         q, by_query = xs
-        return _softmax(q, k, v, **shared, **by_query, scale=scale)[0]
+        return _softmax(q, k, v, **shared, **by_query, scale=scale)
 
     # In a loop, common-subexpression elimination cannot undo the recomputation.
     piece = jax.checkpoint(piece, prevent_cse=False)
@@ -176,6 +176,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         slot: jax.Array | None = None,
         causal: bool = False,
+        probs_tap: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Attends from `x` to itself, or to `memory`.
 
@@ -189,6 +190,7 @@ class Attention(nn.Module):
             and values from it instead of projecting `memory` again, when `memory` is None.
           slot: int32 scalar.
           causal: names the operations; that only earlier tokens are seen is the mask's to say.
+          probs_tap: as in `attend`.
 
         Returns:
           (dtype[B, T, D], the updated cache or None).
@@ -215,7 +217,7 @@ class Attention(nn.Module):
                 k, v = cache.by_slot()
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
-            y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, **how)
+            y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, probs_tap=probs_tap, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
         y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
         return y, cache

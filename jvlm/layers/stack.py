@@ -97,12 +97,18 @@ class Stack:
             hint = did_you_mean(compute.remat, REMAT_POLICIES)
             raise UserError(f"compute.remat {compute.remat!r} is unknown.{hint}")
 
+        if ctx.tap is not None and not isinstance(params, tuple):
+            params = unstack(params)  # One layer differs from the others: no scan.
+
         def layer(x, params, cache, index):
             rngs = None
             if dropout_rng is not None:
                 rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
             weights = sharding.gather_weights(params)
-            return self.block.apply({"params": weights}, x, cache, ctx, rngs=rngs)
+            seen = ctx
+            if ctx.tap is not None and ctx.tap.layer != index:
+                seen = ctx.replace(tap=None)
+            return self.block.apply({"params": weights}, x, cache, seen, rngs=rngs)
 
         policy = REMAT_POLICIES[compute.remat]
         if policy is None and sharding.splits_weights():

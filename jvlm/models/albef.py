@@ -23,6 +23,7 @@ from jvlm.layers import (
     KVCache,
     Linear,
     Stack,
+    Tap,
     l2_normalize,
     masks,
 )
@@ -120,10 +121,10 @@ class ALBEF(nn.Module):
         """text int32[B, T], text_mask bool[B, T] -> float32[B, E], unit norm."""
         return self.embed_text(self.text_states(text, self.mask(text, text_mask)))
 
-    def image_states(self, image: jax.Array) -> jax.Array:
+    def image_states(self, image: jax.Array, tap: Tap | None = None) -> jax.Array:
         """image uint8 or normalised float[B, H, W, 3] -> [B, P + 1, D], the class token first."""
         image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
-        return self.vision(image).tokens
+        return self.vision(image, tap).tokens
 
     def text_states(self, text: jax.Array, text_mask: jax.Array | None = None) -> jax.Array:
         """text int32[B, T], text_mask bool[B, T] -> [B, T, D], of words alone."""
@@ -148,9 +149,15 @@ class ALBEF(nn.Module):
         """
         return self.pair_logits(image, text, text_mask)[:, 1]
 
-    def pair_logits(self, image: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
-        """The same to both logits, float32[B, 2]: (no match, match)."""
-        return self.match_logits(self.fuse(self.text_states(text, text_mask), text_mask, image))
+    def pair_logits(
+        self, image: jax.Array, text: jax.Array, text_mask: jax.Array, tap: Tap | None = None
+    ) -> jax.Array:
+        """The same to both logits, float32[B, 2]: (no match, match).
+
+        `tap` is of the fusion: its cross-attention's maps say where each word looks.
+        """
+        states = self.text_states(text, text_mask)
+        return self.match_logits(self.fusion(states, text_mask, image, tap))
 
     def match_logits(self, fused: jax.Array) -> jax.Array:
         """[B, T, D] -> float32[B, 2]: (no match, match)."""
@@ -433,10 +440,12 @@ class Fusion(nn.Module):
         self.stack = Stack(kind(block, self.compute, parent=None), self.depth)
         self.blocks = self.stack.declare(self, "blocks")
 
-    def __call__(self, x: jax.Array, mask: jax.Array, image: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, image: jax.Array, tap: Tap | None = None
+    ) -> jax.Array:
         """x [B, T, D], mask bool[B, T], image [B, (2,) S, memory_width] -> [B, T, D]."""
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
-        ctx = Context(mask=masks.padding(mask), memory=image)
+        ctx = Context(mask=masks.padding(mask), memory=image, tap=tap)
         return self.stack(self.blocks, x, None, ctx, dropout_rng)[0]
 
 
