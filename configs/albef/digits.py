@@ -8,71 +8,41 @@ r"""ALBEF's pretraining on handwritten digit scenes, from the quickstart's image
 `start=RUN` takes the image tower of another run. Contrast with a momentum teacher and a queue,
 matching with hard negatives, masked words. Scenes of the same meaning are no negatives of each
 other. Evaluation ranks the best 16 captions a second time by the matching head.
+
+`wrong=0.3` replaces that share of the captions by ones of another meaning, `alpha=0` trains without
+momentum distillation.
 """
 
-from configs import common
+from configs import common, digits
 
 PAIR = ("image", "text", "text_mask", "image_id")
+TEXT = dict(vocab_size=256, max_len=20, width=96, depth=1, num_heads=4, mlp_dim=192, init_std=0.1)
 
 
 def get_config(arg=""):
-    arg = common.parse_arg(arg, start="runs/clip_digits")
+    arg = common.parse_arg(arg, start="runs/clip_digits", wrong=0.0, alpha=0.4)
     c = common.base()
     c.steps = 1500
 
     c.model.name = "albef"
     c.model.embed_dim = 64
     c.model.fusion_depth = 2
-    # The quickstart's tower, whose norm now covers all tokens.
-    c.model.vision = dict(
-        image_size=48,
-        patch_size=8,
-        width=96,
-        depth=1,
-        num_heads=4,
-        mlp_dim=192,
-        activation="relu",
-        stem="conv",
-        stem_depth=2,
-        norm_tokens=True,
-    )
-    c.model.text = dict(
-        vocab_size=256,
-        max_len=18,
-        width=96,
-        depth=1,
-        num_heads=4,
-        mlp_dim=192,
-        init_std=0.06,
-    )
-    c.tokenizer = dict(
-        kind="sentencepiece",
-        model_type="bpe",
-        vocab_size=256,
-        max_len=18,
-        start=True,
-        end=False,
-        train_on=("captions", "questions/question", "questions/answer"),
-        train_examples=5000,
-    )
-    c.preprocess = (("resize_center_crop", dict(size=48)),)
+    c.model.vision = dict(digits.TOWER, norm_tokens=True)
+    c.model.text = dict(TEXT)
+    c.tokenizer = digits.tokenizer(max_len=18)
+    c.preprocess = digits.PREPROCESS
     if not arg.test:
         c.init = ((r"vision/(.*)", arg.start, r"vision/\1", ()),)
 
-    name = "digit_scenes/tiny" if arg.test else "digit_scenes/small"
-    train, val, test = (
-        dict(kind="tfds", name=name, split=split, data_dir=None)
-        for split in ("train", "validation", "test")
-    )
-    identity = ("identity", dict(key="meaning"))
-    c.data.source = train
+    c.data.source = digits.source("train", arg.test)
+    if arg.wrong:
+        wrong = dict(share=arg.wrong, keys=("captions", "meaning"), differ="meaning")
+        c.data.source = dict(kind="mismatched", source=c.data.source, **wrong)
     c.data.batch_size = 64
     c.data.transforms = (
-        ("decode_image", {}),
-        ("random_affine", dict(rotate=7, shear=8, scale=(0.9, 1.1), shift=0.04)),
-        ("choose", dict(key="captions", out="caption")),
-        ("tokenize", dict(key="caption")),
-        identity,
+        *digits.IMAGE,
+        *digits.CAPTION,
+        digits.MEANING,
         ("keep", dict(keys=PAIR)),
     )
 
@@ -80,6 +50,7 @@ def get_config(arg=""):
         name="albef",
         queue=2048,
         momentum=0.98,
+        alpha=arg.alpha,
         alpha_steps=312,  # The first epoch.
         same="mask",
         mask_id=2,  # <unk>, which captions never have.
@@ -90,11 +61,12 @@ def get_config(arg=""):
     c.optim.lr_scale = (("temperature", 0.05), (".*", 1.0))  # It is 0.07, not a logarithm.
     c.checkpoint.update(dict(every_steps=500, keep=2, best="retrieval/i2t_r1_rerank"))
 
-    one_caption = (
-        ("first", dict(key="captions", out="caption")),
-        ("tokenize", dict(key="caption")),
+    test, val = digits.source("test", arg.test), digits.source("validation", arg.test)
+    rows = (
+        *digits.FIRST_CAPTION,
+        digits.MEANING,
+        *common.image_rows(c.preprocess, *PAIR[1:]),
     )
-    rows = (*one_caption, identity, *common.image_rows(c.preprocess, *PAIR[1:]))
     c.eval.evaluators = dict(
         retrieval=dict(
             kind="retrieval", rerank=16, data=dict(source=test, batch_size=250, transforms=rows)
@@ -103,10 +75,20 @@ def get_config(arg=""):
     )
     c.eval.every_steps = 750
     if arg.test:
-        c.model.vision.update(dict(width=32, num_heads=2, mlp_dim=64))
-        c.model.text.update(dict(width=32, num_heads=2, mlp_dim=64))
-        c.model.embed_dim = 16
-        c.objective.queue = 64
-        c.checkpoint.best = None
-        common.shrink_for_test(c)
+        shrink_for_test(c)
     return c
+
+
+def shrink_for_test(c):
+    """Also the recipes' that start from this one."""
+    narrow = dict(width=32, num_heads=2, mlp_dim=64)
+    c.model.vision.update(narrow)
+    c.model.text.update(narrow)
+    if "decoder" in c.model:
+        c.model.decoder.update(narrow, memory_width=32)
+    if "embed_dim" in c.model:
+        c.model.embed_dim = 16
+    if "queue" in c.objective:
+        c.objective.queue = 64
+    c.checkpoint.best = None
+    common.shrink_for_test(c)

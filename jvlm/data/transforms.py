@@ -211,8 +211,11 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
 
 
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
-    """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
-    value = example[key]
+    """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T].
+
+    The key 'a/b' is entry b of entry a.
+    """
+    value = entry(example, key)
     texts = [value] if isinstance(value, str) else value
     ids, mask = tokenizer(texts)
     if isinstance(value, str):
