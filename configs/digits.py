@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the recipes of digit scenes share: pictures, data set, and how captions are drawn."""
 
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+COLOURS = ("red", "green", "blue", "yellow", "purple")
+
 # Trained by clip/digits; every other recipe starts from it.
 TOWER = dict(
     image_size=48,

@@ -14,9 +14,7 @@ from configs import common, digits
 from configs.albef import digits as pretraining
 
 ROW = ("image", "text", "text_mask", "candidates", "candidates_mask", "answer_weight")
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-COLOURS = ("red", "green", "blue", "yellow", "purple")
-ANSWERS = (*NUMBERS, *COLOURS, "left", "right", "yes", "no")
+ANSWERS = (*digits.DIGITS, *digits.COLOURS, "left", "right", "yes", "no")
 QUESTION = ("choose", dict(key="questions", out="qa"))
 
 
