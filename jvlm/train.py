@@ -141,10 +141,6 @@ def _train(
             state, fresh = warm_start.apply(
                 config.init, state, lambda run: load(run, mesh=mesh).params
             )
-            if config.init and state.teacher is not None:  # An average of these weights.
-                places = jax.tree.map(lambda x: x.sharding, training.state.teacher)
-                teacher_of = jax.jit(objective.init_teacher, out_shardings=places)
-                state = state.replace(teacher=teacher_of(state.params))
 
     #### Evaluators and log.
     evaluators = build_evaluators(

@@ -11,6 +11,7 @@ import pytest
 
 from configs import common
 from jvlm import paths, sharding
+from jvlm.checkpoint import Checkpoints
 from jvlm.errors import UserError
 from jvlm.losses.momentum import (
     Sides,
@@ -56,7 +57,7 @@ def config(task="albef", **objective):
     c.model = TASKS[task]
     options = dict(queue=32, mask_id=3, silent_ids=(1,)) if task == "albef" else {}
     if task != "text_assignment":
-        options |= dict(momentum=0.9, alpha_steps=1)
+        options |= dict(momentum=0.9, alpha_steps=3)
     c.objective = dict(name=task, **options, **objective)
     c.data.batch_size = ROWS
     # Adam's first update is g / (|g| + eps): an eps well above rounding keeps gradients that are
@@ -84,21 +85,33 @@ def batches(count):
 
 
 @functools.cache
-def run(mesh_name, task="albef", accumulate=1, steps=3, **objective):
-    """(losses, final state as numpy) of a few steps."""
+def build(mesh_name, task="albef", accumulate=1, **objective):
+    """(training, mesh)."""
     c = config(task, **objective)
     c.optim.accumulate = accumulate
     devices = None if mesh_name else jax.devices()[:1]
     mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
-    training = build_step(c, mesh)
-    losses = []
+    return build_step(c, mesh), mesh
+
+
+def go_on(training, mesh, state, part):
+    """(metrics of each step, state) of some batches; no state is a fresh one."""
+    metrics = []
     with jax.set_mesh(mesh):
-        state = training.init(jax.random.key(0, impl="threefry2x32"))
-        for batch in batches(steps):
-            if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
-                del batch["label"]
-            state, metrics = training.step(state, sharding.put_whole_batch(batch, mesh))
-            losses.append({k: float(v) for k, v in metrics.items()})
+        state = state or training.init(jax.random.key(0, impl="threefry2x32"))
+        for batch in part:
+            state, of_step = training.step(state, sharding.put_whole_batch(batch, mesh))
+            metrics.append({k: float(v) for k, v in of_step.items()})
+    return metrics, state
+
+
+@functools.cache
+def run(mesh_name, task="albef", steps=3, **options):
+    """(metrics, final state as numpy) of a few steps."""
+    part = list(batches(steps))
+    if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
+        part = [{k: v for k, v in batch.items() if k != "label"} for batch in part]
+    losses, state = go_on(*build(mesh_name, task, **options), None, part)
     flat = {
         name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
         for name in ("params", "teacher", "extra")
@@ -167,6 +180,38 @@ def test_negatives():
             weights = np.where(wrong[row], np.exp(scores[row]), 0)
             got = np.bincount(drawn[:, row], minlength=8) / 400
             np.testing.assert_allclose(got, weights / weights.sum(), atol=0.1)
+
+
+def test_a_resume_has_queue_and_teacher(tmp_path):
+    """Through a checkpoint: bit for bit, alpha and draws included; elsewhere to rounding."""
+    every = list(batches(4))
+    training, mesh = build("8x1x1", **GROUPS)
+    _, state = go_on(training, mesh, None, every[:2])
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state, {})
+    checkpoints.wait()
+    want_metrics, state = go_on(training, mesh, state, every[2:])
+    want = by_path(state)
+    for mesh_name, tolerance in (("8x1x1", 0), ("2x2x2", 1e-5)):
+        training, mesh = build(mesh_name, **GROUPS)
+        state = checkpoints.restore(2, training.state)
+        assert state.extra["pointer"] == 0 and (state.extra["image_id"] >= 0).all()
+        places = paths.flatten(jax.tree.map(lambda x: x.sharding, state.params))
+        for path, leaf in paths.flatten(state.teacher).items():  # Split as the student is.
+            assert leaf.sharding == places[path], path
+        metrics, state = go_on(training, mesh, state, every[2:])
+        for ours, theirs in zip(metrics, want_metrics):
+            np.testing.assert_allclose(*map(list, (ours.values(), theirs.values())), rtol=tolerance)
+        got = by_path(state)
+        assert got.keys() == want.keys()
+        for path in want:
+            np.testing.assert_allclose(got[path], want[path], rtol=0, atol=tolerance, err_msg=path)
+    checkpoints.close()
+
+
+def by_path(state):
+    kept = {name: getattr(state, name) for name in ("params", "teacher", "extra", "opt_state")}
+    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(kept)}
 
 
 @pytest.fixture(scope="module")
