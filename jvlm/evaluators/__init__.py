@@ -13,6 +13,7 @@ from jvlm.data import pipeline
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError, did_you_mean
+from jvlm.evaluators.classification import Classification
 from jvlm.evaluators.language import Generate, Rank
 from jvlm.evaluators.linear_probe import LinearProbe
 from jvlm.evaluators.loss import Loss
@@ -22,6 +23,7 @@ from jvlm.evaluators.retrieval import Retrieval
 from jvlm.evaluators.zero_shot import ZeroShot
 
 EVALUATORS = {
+    "classification": Classification,
     "generate": Generate,
     "linear_probe": LinearProbe,
     "loss": Loss,
