@@ -174,7 +174,8 @@ def batch_shapes(
     """A training batch without data: key -> shape and dtype, and sharding where there is a mesh.
 
     Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
-    and the steps 'language' and 'answers' say how long texts, labels and answers are.
+    and the steps 'language' and 'answers' say how long texts, labels and answers are, and the step
+    'each_image' how many images a row has, else one.
 
     Raises:
       UserError: a key of which neither says a shape.
@@ -196,6 +197,13 @@ def batch_shapes(
             count = options.get("count", 10)
             known["candidates"] = (count, options.get("max_len") or length), jnp.int32
             known["answer_weight"] = (count,), jnp.float32
+        elif name == "each_image":
+            known["image_valid"] = (options["count"],), jnp.bool_
+    if "image" in dummy:
+        shape = dummy["image"].shape[1:]
+        if kept:
+            shape = (*known.get("image_valid", [()])[0], *shape[-3:])
+        known["image"] = shape, jnp.uint8
 
     def shape_and_dtype(key):
         if key.endswith("_mask"):
@@ -204,8 +212,7 @@ def batch_shapes(
             return known[key]
         if key not in dummy:
             raise UserError(f"data.transforms keep {key!r}, of which the model has no shape")
-        shape, dtype = dummy[key].shape[1:], dummy[key].dtype
-        return shape, jnp.uint8 if key == "image" else dtype
+        return dummy[key].shape[1:], dummy[key].dtype
 
     place = mesh and sharding.batch_sharding(mesh)
     batch = {}
