@@ -40,7 +40,8 @@ class BlockConfig:
       memory_width: width of the cross-attended states; None for a block without cross-attention.
       rope: of rotary positions; None for none.
       attn_scale: of attention logits; default 1/sqrt(H), 1 in T5.
-      dropout: rate on each branch, on exactly when a `dropout` rng is given.
+      dropout, attn_dropout: rates on each branch and on attention probabilities, on exactly when a
+        `dropout` rng is given.
       std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
         1/sqrt(fan-in).
       q_std: of q, where it differs.
@@ -63,6 +64,7 @@ class BlockConfig:
     rope: Rope | None = None
     attn_scale: float | None = None
     dropout: float = 0.0
+    attn_dropout: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
     q_std: float | None = None
 
@@ -89,6 +91,8 @@ def check_block(cfg: Any, where: str) -> None:
         value = getattr(cfg, field.name)
         if field.name in _SIZES and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: {field.name} {value!r}: give a whole number, at least 1")
+        if field.name in ("dropout", "attn_dropout") and not 0 <= value < 1:
+            raise UserError(f"{where}: {field.name} {value!r}: a rate from 0 to below 1")
     if not isinstance(cfg.norm_eps, int | float):
         raise UserError(f"{where}: norm_eps {cfg.norm_eps!r}: give a number")
     if getattr(cfg, "head_dim", None) is None and cfg.width % cfg.num_heads:
@@ -194,6 +198,7 @@ def make_attention(
         scale=cfg.attn_scale,
         std=cfg.std[:2],
         q_std=cfg.q_std,
+        dropout=cfg.attn_dropout,
         dtype=compute.dtype,
         backend=compute.attention,
         query_chunk=compute.query_chunk,

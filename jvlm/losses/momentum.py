@@ -45,6 +45,7 @@ def momentum_contrastive(
     group: int | None = None,
     identity: jax.Array | None = None,
     queue_identity: jax.Array | None = None,
+    filled: jax.Array | None = None,
     same: str = "negative",
 ) -> tuple[jax.Array, Sides]:
     """Cross-entropy of the student's similarities to soft targets, both ways.
@@ -60,6 +61,7 @@ def momentum_contrastive(
       group: columns of the batch are those of the row's consecutive group of so many rows (a
         paper's per-GPU batch); None is all. The queue is everyone's.
       identity, queue_identity: int32[B], int32[N], equal for items that mean the same.
+      filled: int32 scalar, places of the queue that hold something, its first ones; None is all.
       same: what another item of equal identity is: a 'negative' (ALBEF's pretraining), left out
         ('mask'), or a positive of equal weight ('soft', its retrieval).
 
@@ -78,6 +80,8 @@ def momentum_contrastive(
             mask, ((0, 0), (0, len(queue.text))), constant_values=fill
         )
         positive, allowed = longer(positive, False), longer(allowed, True)
+        if filled is not None:
+            allowed &= jnp.arange(allowed.shape[1]) < rows + filled
     if same != "negative":
         columns = identity
         if queue is not None:

@@ -91,14 +91,18 @@ class ALBEF(Momentum):
         extra = {"image": image, "text": text, "pointer": jnp.zeros((), jnp.int32)}
         if self.same != "negative":
             extra["image_id"] = jnp.full(self.queue, -1, jnp.int32)  # Of nothing.
+        if self.compat == "fixed":
+            extra["filled"] = jnp.zeros((), jnp.int32)
         return extra
 
     def update_extra(self, extra: Any, news: Any) -> Any:
         if not extra:
             return extra
-        pointer = extra["pointer"]
+        pointer, count = extra["pointer"], len(news["image"])
         new = {name: enqueue(extra[name], pointer, rows) for name, rows in news.items()}
-        return {**new, "pointer": (pointer + len(news["image"])) % self.queue}
+        if "filled" in extra:
+            new["filled"] = jnp.minimum(extra["filled"] + count, self.queue)
+        return {**new, "pointer": (pointer + count) % self.queue}
 
     def project(self, params):
         if "temperature" not in params or self.temperature_range is None:
@@ -129,8 +133,9 @@ class ALBEF(Momentum):
         masks = jnp.tile(mask, (len(words) // rows, 1))
         image_states, _ = run(image, method="image_states", part="vision")
         text_states, _ = run(words, masks, method="text_states", part="text")
-        teacher_image = self.apply(taught, image, method="image_states")
-        teacher_text = self.apply(taught, words, masks, method="text_states")
+        teach = lambda *args, **how: self.opinion(taught, *args, **how, rng=rng)
+        teacher_image = teach(image, method="image_states", part="vision")
+        teacher_text = teach(words, masks, method="text_states", part="text")
 
         #### Contrast.
         features = lambda params, image, text: Sides(
@@ -153,6 +158,7 @@ class ALBEF(Momentum):
             group=group,
             identity=identity,
             queue_identity=extra.get("image_id"),
+            filled=extra.get("filled"),
             same=self.same,
         )
 
@@ -190,7 +196,7 @@ class ALBEF(Momentum):
         metrics = {"itc": itc, "itm": itm, "itm_accuracy": accuracy}
         loss = itc + itm
         if self.mlm_probability:
-            seen = self.apply(taught, teacher_text[rows:], mask, teacher_image, method="fuse")
+            seen = teach(teacher_text[rows:], mask, teacher_image, method="fuse", part="fusion")
             sums = taught_cross_entropy(
                 fused[3 * rows :],
                 lambda x: self.apply(params, x, method="head"),
@@ -200,7 +206,8 @@ class ALBEF(Momentum):
                 alpha,
                 chunk=self.chunk,
             )
-            mlm = _mean_of_groups(sums.loss, sums.count, group or rows)
+            together = group if group and self.compat == "official" else rows
+            mlm = _mean_of_groups(sums.loss, sums.count, together)
             words = jnp.maximum(sums.count.sum(), 1.0)  # Small batches may have none masked.
             metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / words}
             loss += mlm
