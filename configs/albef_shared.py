@@ -13,7 +13,8 @@ Arguments of every recipe:
   smooth  the rate changes every step, not by the stairs of the scripts: every 100 steps of the
           warm-up, then once an epoch, so that the last of 5 epochs has 10 % of the rate left
   fixed   what was meant, where the published code does something else: class token, positions and
-          temperature do not decay, and RandomAugment does not overflow (`data.augment.augment`)
+          temperature do not decay, RandomAugment does not overflow (`data.augment.augment`), and
+          see `objectives.momentum`
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 GPUS = 8
+DROPOUT = dict(dropout=0.1, attn_dropout=0.1)  # configs/config_bert.json
 TEST_SIZE, TEST_VOCABULARY = 64, 128
 PAIR = ("image", "text", "text_mask")
 # Captions of the data sets of pretraining; configs/albef/pretrain.py has the sources.
@@ -60,7 +62,7 @@ def recipe(
     """
     c = common.base()
     c.model.update(model)
-    c.model.text = dict(dropout=0.1)
+    c.model.text = dict(DROPOUT)
     c.compute.dtype = "bfloat16"
     c.tokenizer = dict(kind="wordpiece", path=arg.vocab, max_len=max_len, sep=False)
     c.preprocess = (("resize_square", dict(size=TEST_SIZE if arg.test else size)),)
@@ -160,14 +162,20 @@ def retrieval(arg: ConfigDict, c: ConfigDict, name: str, split: str, rerank: int
     return dict(kind="retrieval", rerank=8 if arg.test else rerank, rule="replace", data=data)
 
 
-def pair_objective(alpha_steps: int) -> dict:
+def momentum(arg: ConfigDict, name: str, *, alpha_steps: int, **options) -> dict:
+    """An objective with a teacher that is the student's average."""
+    compat = "fixed" if arg.fixed else "official"
+    taught = dict(momentum=0.995, alpha=0.4, alpha_steps=alpha_steps, compat=compat)
+    return dict(name=name, **taught, **options)
+
+
+def pair_objective(arg: ConfigDict, alpha_steps: int) -> dict:
     """The objective of retrieval and grounding (models/model_retrieval.py)."""
-    return dict(
-        name="albef",
-        queue=65_536,
-        momentum=0.995,
-        alpha=0.4,
+    return momentum(
+        arg,
+        "albef",
         alpha_steps=alpha_steps,
+        queue=65_536,
         mlm_probability=0.0,
         negatives=32,
         same="soft",
@@ -188,7 +196,7 @@ def classification(arg: ConfigDict, c: ConfigDict, *, name: str, rows, alpha_ste
     keep = ("keep", dict(keys=(*PAIR, "label")))
     c.data.source = source(arg, name, "train")
     c.data.transforms = (*rows(augment(arg, c.preprocess[0][1]["size"], 0.5)), keep)
-    c.objective = dict(name="classification", momentum=0.995, alpha=0.4, alpha_steps=alpha_steps)
+    c.objective = momentum(arg, "classification", alpha_steps=alpha_steps)
     keep = ("keep", dict(keys=(*PAIR, "label", "sentence")))
     for own, split in (("val", "validation"), (name, "test")):
         data = dict(source=source(arg, name, split), batch_size=64)
@@ -230,7 +238,7 @@ def start(path: str, *rules: tuple[str, str]) -> tuple:
 def shrink(c: ConfigDict) -> ConfigDict:
     """The same recipe in miniature, on digit scenes; the weights start fresh."""
     tower = dict(width=32, depth=1, num_heads=2, mlp_dim=64)
-    text = dict(tower, vocab_size=TEST_VOCABULARY, max_len=c.tokenizer.max_len, dropout=0.1)
+    text = dict(tower, vocab_size=TEST_VOCABULARY, max_len=c.tokenizer.max_len, **DROPOUT)
     c.model.vision = dict(tower, image_size=TEST_SIZE)
     c.model.update(dict(text=text, fusion_depth=1))
     if c.model.name == "albef_vqa":

@@ -52,16 +52,24 @@ def get_config(arg=""):
     )
     albef.mixture(arg, c, sets)
     albef.pairs(arg, c, albef.augment(arg, 256, 0.2), identity=False)
-    c.objective = dict(
-        name="albef",
-        queue=65_536,
-        momentum=0.995,
-        alpha=0.4,
+    c.objective = albef.momentum(
+        arg,
+        "albef",
         alpha_steps=epoch,
+        queue=65_536,
         mlm_probability=0.15,
         mask_id=103,
         silent_ids=(101,),
         negatives=64,
+    )
+    resize = (("resize_positions", {}),)
+    c.init = (
+        (r"vision/pos", arg.image, r"vision/pos", resize),
+        (r"(vision/.*)", arg.image, r"\1", ()),
+        (r"text/(embed/.*)", arg.text, r"\1", ()),
+        (r"text/(blocks/.*)", arg.text, r"\1", (("layers", dict(select=":6")),)),
+        (r"fusion/(blocks/(?!cross).*)", arg.text, r"\1", (("layers", dict(select="6:")),)),
+        (r"(words/.*)", arg.text, r"\1", ()),
     )
     c.checkpoint.every_steps = 2_000
     c.mesh.update(dict(data=1, fsdp=-1))

@@ -47,7 +47,7 @@ def get_config(arg=""):
         end_lr=1e-6,
         warmup=4,
     )
-    c.model.decoder = dict(dropout=0.1)
+    c.model.decoder = dict(albef.DROPOUT)
     c.init = albef.start(
         arg.start,
         (r"decoder/embed/(.*)", r"text/embed/\1"),
@@ -74,7 +74,7 @@ def get_config(arg=""):
         ("tokenize", dict(key="question")),
         ("keep", dict(keys=KEYS)),
     )
-    c.objective = dict(name="answers", momentum=0.995, alpha=0.4, alpha_steps=epoch)
+    c.objective = albef.momentum(arg, "answers", alpha_steps=epoch)
 
     asked = dict(
         task="exact" if arg.test else "vqa",
