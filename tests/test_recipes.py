@@ -11,6 +11,8 @@ import pytest
 import jvlm
 from jvlm import config as config_lib
 from jvlm import paths, pretrained, sharding
+from jvlm.data.mixture import Mixture
+from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
@@ -18,7 +20,7 @@ from jvlm.models import MODELS, build_model
 from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
 from jvlm.tokenizers import MAKERS
-from jvlm.train import make_tokenizer
+from jvlm.train import build_data, make_tokenizer
 from tests.test_config import RECIPES
 
 # One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
@@ -43,20 +45,40 @@ def test_two_steps(spec, tmp_path):
     assert abs(embeds.item()) <= 1.0
 
 
+class Tokens:
+    """In place of a run's tokenizer, which is not made here."""
+
+    pad_id = 0
+
+    def __init__(self, section):
+        self.max_len = section.max_len
+
+    def encode(self, text, **options):
+        return [1]
+
+    def __call__(self, texts, **options):
+        ids = np.ones((len(texts), self.max_len), np.int32)
+        return ids, ids > 0
+
+
 @pytest.mark.parametrize("path", RECIPES)
 def test_every_recipe_shrinks(path):
-    """Also its data: the training rows are what the model takes."""
+    """Also its data: the training rows are what the model takes, and what is planned."""
     config = config_lib.load(f"{path}:test")
     training = build_step(config, sharding.make_mesh(8))
     assert paths.count(training.shapes) < 500_000
     assert all(e.data.batch_size == 16 for e in config.eval.evaluators.values())
     if "vision" not in config.model:
         return
-    steps = [s for s in config.data.transforms if s[0] != "tokenize"]
-    steps[-1] = ("keep", dict(keys=("image",)))
-    row = compose(steps)(build_source(config.data.source.to_dict())[0], np.random.default_rng(0))
-    side = training.model.cfg.vision.image_size
-    assert row["image"].shape == (side, side, 3)
+    source = build_data(config.data.to_dict(), seed=0)
+    chain = source.compose if isinstance(source, Mixture) else compose
+    transform = chain(config.data.transforms, tokenizer=Tokens(config.tokenizer))
+    batch = TrainBatches(source, transform, 2, seed=0)[0]
+    del batch["_bad"]
+    planned = batch_shapes(config, training.model)
+    assert {k: (v.shape[1:], v.dtype) for k, v in planned.items()} == {
+        k: (v.shape[1:], v.dtype) for k, v in batch.items()
+    }
 
 
 @pytest.mark.parametrize("path", RECIPES)
@@ -70,8 +92,9 @@ def test_every_recipe_reads_its_data(path):
     cfg = build_model(config.model.to_dict()).cfg
     assert section["max_len"] <= getattr(cfg, "text", cfg).max_len
     parts = [config.data, *(e.data for e in config.eval.evaluators.values())]
+    parts += (config.data.get("mixture") or {}).get("members", {}).values()
     for part in parts:
-        compose(part.transforms, tokenizer=object(), where=path)
+        compose(part.get("transforms", ()), tokenizer=object(), where=path)
 
 
 @pytest.mark.parametrize("spec", ["lm/digits:test", "lm/digits:test,t5"])

@@ -115,12 +115,13 @@ def each_image(
     steps: Transform,
     count: int,
     size: int,
-    key: str = "images",
+    key: str | Sequence[str] = "images",
     out: str = "image",
 ) -> Example:
     """Runs image steps on each of several images: two of NLVR2, frames, a conversation's, or none.
 
     Args:
+      key: the entry that lists them; or several entries of one image each.
       steps: in a config a list as `data.transforms`, of steps that make the entry `image`.
       count: I; rows with fewer get black ones, which are not valid.
       size: side of the squares that `steps` make, in pixels.
@@ -132,7 +133,7 @@ def each_image(
       BadRecord: more than `count` images.
       UserError: `steps` make another size.
     """
-    encoded = example[key]
+    encoded = example[key] if isinstance(key, str) else [example[name] for name in key]
     if len(encoded) > count:
         raise images.BadRecord(f"{example.get('id', '')}: {len(encoded)} images, {count} fit in")
     stack = np.zeros((count, size, size, 3), np.uint8)
@@ -223,6 +224,12 @@ def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example
     return {out: ids, f"{out}_mask": mask}
 
 
+def label(example, rng, *, key: str, names: Sequence[str], out: str = "label") -> Example:
+    """The place of a text among names, int32: the number of a class; -1, unknown, of any other."""
+    value = entry(example, key)
+    return {out: np.int32(list(names).index(value) if value in names else -1)}
+
+
 def identity(example, rng, *, key: str, out: str = "image_id") -> Example:
     """A 31-bit number that is equal for equal values of `key`: what counts as the same item."""
     digest = hashlib.blake2b(str(example[key]).encode(), digest_size=4).digest()
@@ -251,6 +258,7 @@ TRANSFORMS: dict[str, Callable] = {
     "instruct": instruct,
     "join": join,
     "keep": keep,
+    "label": label,
     "language": language,
     "pad_square": pad_square,
     "pre_caption": texts.pre_caption,
