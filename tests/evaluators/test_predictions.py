@@ -14,8 +14,7 @@ import pytest
 from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.evaluators import Generate, Rank, Retrieval, build_evaluators, evaluate
-from jvlm.evaluators.language import _plain
-from jvlm.evaluators.predictions import write
+from jvlm.evaluators.predictions import plain, write
 from jvlm.generation.tasks import Speaker
 from jvlm.models import build_model
 from jvlm.score import score_file
@@ -212,7 +211,7 @@ def test_any_text_is_written(tmp_path):
 
 def test_values_as_json_has_them():
     value = {"a": np.array([b"x", b"y"], object), "b": [np.float32(0.5), {"c": np.int64(3)}]}
-    assert json.dumps(_plain(value)) == '{"a": ["x", "y"], "b": [0.5, {"c": 3}]}'
+    assert json.dumps(plain(value)) == '{"a": ["x", "y"], "b": [0.5, {"c": 3}]}'
 
 
 @pytest.mark.parametrize("kind", ["rank", "retrieval"])
