@@ -82,21 +82,28 @@ def resolve_classes(
                 "nothing to a text tower; give a file of names"
             )
         names = [name.replace("_", " ") for name in dataset]
-    elif classes.endswith(".json"):
-        names = _read_json(classes)
+    else:
+        names = read_names(classes)
         if isinstance(names, dict):
             missing = sorted(set(dataset or ()) - set(names))
             if dataset is None or missing:
                 what = f"no name for {missing[0]!r}" if missing else "the data set names no classes"
                 raise UserError(f"classes {classes}: {what}")
             names = [names[name] for name in dataset]
-    else:
-        names = read_lines(classes)
     if not names or not all(isinstance(name, str) for name in names):
         raise UserError("classes: give names, at least one")
     if dataset is not None and len(names) != len(dataset):
         raise UserError(f"classes: {len(names)} names, but the data set has {len(dataset)} classes")
     return names
+
+
+def read_names(path: str) -> Any:
+    """What a JSON file holds, or the lines of a text file.
+
+    Raises:
+      UserError: missing, or not as its name says.
+    """
+    return _read_json(path) if path.endswith(".json") else read_lines(path)
 
 
 def read_lines(path: str) -> list[str]:
