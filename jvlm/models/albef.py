@@ -254,7 +254,7 @@ class ALBEFVQA(nn.Module):
     causal = True
     predicts_next = False
     # How its code ranks answers, see `generation.ranking.score` (`rank_answer`; configs/VQA.yaml).
-    ranking = {"preselect": 128, "first_weight": 2.0}  # noqa: RUF012
+    ranking = {"preselect": 128, "first_weight": 2.0}
 
     def setup(self):
         cfg = self.cfg
