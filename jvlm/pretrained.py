@@ -26,16 +26,8 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import NO_PREPROCESS, compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_all, embed_ids, jit_on_mesh
-from jvlm.evaluators.templates import expand_templates
-from jvlm.evaluators.zero_shot import (
-    class_logits,
-    class_prompts,
-    encoders,
-    inverse_temperature,
-    prompt_embeddings,
-)
 from jvlm.generation.tasks import NO_TOKENIZER, TextTasks
+from jvlm.image_tasks import ImageTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
@@ -88,7 +80,7 @@ class Processor:
 
 
 @dataclasses.dataclass
-class Pretrained(TextTasks):
+class Pretrained(ImageTasks, TextTasks):
     """A model ready for use.
 
     Attributes:
@@ -117,86 +109,6 @@ class Pretrained(TextTasks):
     def config(self) -> Any:
         """The model's config, a frozen dataclass."""
         return self.model.cfg
-
-    def embed_images(self, images: Sequence) -> np.ndarray:
-        """Images (paths, Pillow images or arrays) -> float32[B, E], unit norm."""
-        if isinstance(images, str) or not len(images):
-            raise UserError("give a list of images, at least one")
-        make = lambda part: self.processor(images=[images[i] for i in part])
-        with jax.set_mesh(self.mesh):
-            return embed_all(
-                self._encoders[0], self.params, make, len(images), self.mesh, batch_size=64
-            )
-
-    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Strings -> float32[B, E], unit norm."""
-        if isinstance(texts, str) or not len(texts):
-            raise UserError("give a list of texts, at least one")
-        with jax.set_mesh(self.mesh):
-            return embed_ids(self._encoders[1], self.params, self._tokenize(texts), self.mesh)
-
-    def classify(
-        self,
-        images: Sequence,
-        labels: Sequence[str],
-        templates: str | Sequence[str] = ("{}",),
-        fill: Mapping[str, Sequence[str]] | None = None,
-        ensemble: str = "embeddings",
-    ) -> np.ndarray:
-        """Zero-shot class probabilities.
-
-        Args:
-          images: B paths, Pillow images or arrays.
-          labels: C class names.
-          templates, fill: prompts, see `evaluators.templates.expand_templates`.
-          ensemble: how several prompts count, see `evaluators.zero_shot.class_logits`.
-
-        Returns:
-          float32[B, C].
-        """
-        templates = expand_templates(templates, fill)
-        ids = self._tokenize(class_prompts(labels, templates))
-        with jax.set_mesh(self.mesh):
-            embed = lambda part: embed_ids(self._encoders[1], self.params, part, self.mesh)
-            prompts = prompt_embeddings(embed, ids, len(templates), ensemble)
-        scale = inverse_temperature(self.model, self.params)
-        logits = class_logits(self.embed_images(images), prompts, scale, ensemble)
-        return np.asarray(jax.nn.softmax(logits, axis=-1))
-
-    def match(self, images: Sequence, texts: Sequence[str]) -> np.ndarray:
-        """How likely image i and text i belong together, by a model that looks at both at once.
-
-        Args:
-          images: B paths, Pillow images or arrays.
-          texts: B strings.
-
-        Returns:
-          float32[B], in [0, 1].
-        """
-        if not hasattr(self.model, "pair_logits"):
-            raise UserError(f"{self.name} has no head that matches an image with a text")
-        if isinstance(images, str) or isinstance(texts, str) or len(images) != len(texts):
-            raise UserError("match: give as many images as texts")
-        ids, mask = self._tokenize(texts)
-
-        def make(part):
-            batch = self.processor(images=[images[i] for i in part])
-            return {**batch, "text": ids[part], "text_mask": mask[part]}
-
-        with jax.set_mesh(self.mesh):
-            logits = embed_all(
-                self._pairs, self.params, make, len(images), self.mesh, batch_size=64
-            )
-        return np.asarray(jax.nn.softmax(logits, axis=-1)[:, 1])
-
-    @functools.cached_property
-    def _pairs(self):
-        def logits(params, batch):
-            apply = functools.partial(self.model.apply, {"params": params})
-            states = apply(batch["image"], method="image_states")
-            return apply(states, batch["text"], batch["text_mask"], method="pair_logits")
-
-        return jit_on_mesh(logits, self.mesh)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.
@@ -266,16 +178,6 @@ class Pretrained(TextTasks):
         # Not of `params`: there are two values to a byte of int4, and scales besides.
         count = f"{paths.count(abstract_params(self.model, self.mesh)):,} parameters"
         return ", ".join(part for part in (self.name, kinds, count) if part)
-
-    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        batch = self.processor(text=texts)
-        return batch["text"], batch["text_mask"]
-
-    @functools.cached_property
-    def _encoders(self):
-        if not hasattr(self.model, "encode_text"):
-            raise UserError(f"{self.name} is a language model: it embeds nothing")
-        return encoders(self.model, self.mesh)
 
 
 def load(

@@ -60,9 +60,10 @@ MAY_IMPORT = {
     "meter": {"chips"},
     "logs": {"meter", "paths", "state", "whole"},
     "warm_start": {"errors", "paths", "config", "layers", "quantise", "state"},
+    "image_tasks": {"data", "errors", "evaluators", "gradcam", "heat", "sharding"},
     "pretrained": {
         *("errors", "paths", "config", "precision", "sharding", "state", "checkpoint", "models"),
-        *("data", "tokenizers", "evaluators", "convert", "layers", "generation"),
+        *("data", "tokenizers", "convert", "layers", "generation", "image_tasks"),
         *("adapters", "quantise"),
     },
     "progress": set(),

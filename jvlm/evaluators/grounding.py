@@ -3,7 +3,6 @@
 """Grounding without boxes in training: Grad-CAM of a phrase, held against the box it names."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from jvlm import gradcam, heat, progress, sharding
 from jvlm.data.frame import Frame, find_frame
 from jvlm.data.pipeline import collate
-from jvlm.data.transforms import entry
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.common import jit_on_mesh
-from jvlm.evaluators.predictions import Predictions, Predictor
+from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
 
 RULES = ("pointing", "proposals", "region")
 _INPUTS = ("image", "text", "text_mask")
@@ -32,9 +30,10 @@ class Grounding(Predictor):
 
     Args:
       rule: 'pointing': the hottest place lies in the box. 'proposals': of the row's boxes
-        `proposals` float[N, 4] the hottest has an IoU of at least one half (RefCOCO+ in ALBEF, with
+        `proposals` the hottest has an IoU of at least one half (RefCOCO+ in ALBEF, with
         MAttNet's detections). 'region': so has the box of the map's largest hot region.
       mode, layer: of the map, see `gradcam.phrase_maps` and `gradcam.choose_layer`.
+      proposals: entry with boxes float[N, 4], 'a/b' for entry b of entry a.
       threshold: of the hot region, see `heat.find_box`.
       fields: field of the predictions -> entry of the example, 'a/b' for entry b of entry a, of
         what else is of use, such as `id`, `phrase`, or `category`, by which accuracy is told too;
@@ -51,6 +50,7 @@ class Grounding(Predictor):
         rule: str = "pointing",
         mode: str = "itm",
         layer: int | None = None,
+        proposals: str = "proposals/box",
         threshold: float = 0.5,
         fields: Mapping[str, str] | None = None,
         name: str = "grounding",
@@ -66,6 +66,7 @@ class Grounding(Predictor):
         self.task = "pointing" if rule == "pointing" else "grounding"
         self.name, self._rule, self._threshold = name, rule, threshold
         self._batches, self._mesh, self._fields = batches, mesh, dict(fields or {})
+        self._proposals = proposals
         self._count = len(batches) if count is None else min(count, len(batches))
         self._chosen = {"mode": mode, "layer": layer}
         maps = lambda params, batch: gradcam.phrase_maps(model, params, batch, mode, layer)
@@ -108,28 +109,22 @@ class Grounding(Predictor):
             yield waiting
 
     def _pairs(self, example: Mapping) -> Iterator[dict]:
-        needed = (*_INPUTS, "box", *(["proposals"] if self._rule == "proposals" else []))
-        missing = [key for key in needed if key not in example]
+        missing = [key for key in (*_INPUTS, "box") if key not in example]
         if missing:
             raise UserError(f"{self.name}: rows have no {missing[0]!r}, only {sorted(example)}")
-        pair = {key: example[key] for key in ("image", "box", "proposals") if key in example}
-        pair["box"] = np.asarray(example["box"]).tolist()
+        pair = {"image": example["image"], "box": plain(example["box"])}
         pair["frame"] = self._frame(example)
+        if self._rule == "proposals":
+            found = read_entry(example, self._proposals)
+            pair["proposals"] = np.array(found, np.float64).reshape(-1, 4)
         texts, masks = np.atleast_2d(example["text"]), np.atleast_2d(example["text_mask"])
         for place, (text, mask) in enumerate(zip(texts, masks)):
             fields = {}
             for name, key in self._fields.items():
-                value = self._entry(example, key)
+                value = plain(read_entry(example, key))
                 own = isinstance(value, list) and all(isinstance(one, str) for one in value)
                 fields[name] = value[place] if own and len(value) == len(texts) else value
             yield {**pair, "text": text, "text_mask": mask, "fields": fields}
-
-    def _entry(self, example: Mapping, key: str) -> Any:
-        try:
-            value = entry(example, key)
-        except (KeyError, TypeError):
-            raise UserError(f"{self.name}: fields: no {key!r} in {sorted(example)}") from None
-        return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
     def _frame(self, example: Mapping) -> Frame:
         if "size" in example:
@@ -143,7 +138,7 @@ class Grounding(Predictor):
             return heat.place(values, frame)
         if self._rule == "region":
             return heat.find_box(values, frame, self._threshold)
-        boxes = np.asarray(pair["proposals"], np.float64).reshape(-1, 4)
+        boxes = pair["proposals"]
         if not len(boxes):  # Nothing was detected, so nothing can be right.
             return np.zeros(4)
         return boxes[heat.score_boxes(values, frame, boxes).argmax()]

@@ -100,15 +100,12 @@ class Stack:
         if ctx.tap is not None and not isinstance(params, tuple):
             params = unstack(params)  # One layer differs from the others: no scan.
 
-        def layer(x, params, cache, index):
+        def layer(x, params, cache, index, ctx=ctx):
             rngs = None
             if dropout_rng is not None:
                 rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
             weights = sharding.gather_weights(params)
-            seen = ctx
-            if ctx.tap is not None and ctx.tap.layer != index:
-                seen = ctx.replace(tap=None)
-            return self.block.apply({"params": weights}, x, cache, seen, rngs=rngs)
+            return self.block.apply({"params": weights}, x, cache, ctx, rngs=rngs)
 
         policy = REMAT_POLICIES[compute.remat]
         if policy is None and sharding.splits_weights():
@@ -121,7 +118,9 @@ class Stack:
             caches = (None,) * self.depth if cache is None else cache
             new = []
             for index, (weights, layer_cache) in enumerate(zip(params, caches, strict=True)):
-                x, layer_cache = layer(x, weights, layer_cache, index)
+                is_tapped = ctx.tap is not None and ctx.tap.layer == index
+                own = ctx if is_tapped else ctx.replace(tap=None)
+                x, layer_cache = layer(x, weights, layer_cache, index, own)
                 new.append(layer_cache)
             return x, None if cache is None else tuple(new)
 

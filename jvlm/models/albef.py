@@ -253,6 +253,8 @@ class ALBEFVQA(nn.Module):
     encoder_decoder = True
     causal = True
     predicts_next = False
+    # How its code ranks answers, see `generation.ranking.score` (`rank_answer`; configs/VQA.yaml).
+    ranking = {"preselect": 128, "first_weight": 2.0}
 
     def setup(self):
         cfg = self.cfg

@@ -81,7 +81,12 @@ class Refs:
         text = np.array([[3, 4, 5], [6, 7, 8]], np.int32)
         common = dict(text=text, text_mask=text > 0, size=[40, 60], expressions=["a b", "c d"])
         return [
-            dict(common, image=image[i], proposals=self.boxes[: 3 * (1 - i)], box=self.boxes[i])
+            dict(
+                common,
+                image=image[i],
+                proposals={"box": list(self.boxes[: 3 * (1 - i)])},
+                box=self.boxes[i],
+            )
             for i in places
         ]
 
@@ -107,8 +112,8 @@ def test_every_expression_gets_one_of_the_detected_boxes(given):
         (dict(rule="point"), "Did you mean 'pointing'"),
         (dict(layer=7), "layers 0 to 1"),
         (dict(rule="region", threshold=0), "threshold"),
-        (dict(rule="proposals"), "no 'proposals'"),
-        (dict(fields=dict(id="number")), "no 'number'"),
+        (dict(rule="proposals"), "no entry 'proposals/box'"),
+        (dict(fields=dict(id="number")), "no entry 'number'"),
         (dict(count=0), "count"),
         (dict(rows=(*ROWS[:2], ("random_flip", {}), *ROWS[2:])), "random_flip"),
     ],
