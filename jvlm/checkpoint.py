@@ -15,7 +15,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,40 @@ class Checkpoints:
         name = "ema" if ema else "params"
         params = self._read(step, {name: trainable})[name]
         return merge(params, self._restore_frozen(self.meta(step)["frozen"], frozen))
+
+    def restore_momentum(
+        self, step: int, place: Callable[[Mapping], Mapping], replicated: Any
+    ) -> tuple[dict | None, dict]:
+        """Reads the average that taught the model, and the queues.
+
+        Args:
+          step: one of `steps()`.
+          place: gives shapes of parameters their shardings.
+          replicated: the sharding of the queues.
+
+        Returns:
+          (the teacher's parameters or None, the objective's `extra`).
+        """
+        saved = self._manager.item_metadata(step)["train"]
+        shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        place_queue = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
+        wanted = {
+            "teacher": place(shapes(saved["teacher"])) if saved["teacher"] else {},
+            "extra": jax.tree.map(place_queue, shapes(saved["extra"] or {})),
+        }
+        wanted = {name: tree for name, tree in wanted.items() if tree}
+        if not wanted:
+            return None, {}
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            read = checkpointer.restore(
+                self._root / "checkpoints" / str(step) / "train",
+                args=ocp.args.PyTreeRestore(
+                    wanted,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                    partial_restore=True,
+                ),
+            )
+        return read.get("teacher"), read.get("extra", {})
 
     def wait(self) -> None:
         """Blocks until everything is on disk."""

@@ -1,10 +1,16 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval,vqa}.py."""
+"""ALBEF's own files, and LAVIS's of it.
+
+Sources: salesforce/ALBEF models/model_*.py; salesforce/LAVIS lavis/models/albef_models,
+configs/models/med_config_albef.json. LAVIS gives the same names to the same tensors, but its texts
+have no token types and end with [SEP].
+"""
 
 import dataclasses
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from jvlm.convert.bert import bert_rules, embedding_rules, layer_rules, word_rules
 from jvlm.convert.engine import Rule
@@ -30,12 +36,27 @@ SKIP = (
 )
 
 
-def is_albef(keys: Container[str]) -> bool:
-    """Whether tensors have ALBEF's names; BLIP's text encoder has no token types."""
-    return "visual_encoder.cls_token" in keys and any(
-        f"text_encoder.{prefix}embeddings.token_type_embeddings.weight" in keys
-        for prefix in ("", "bert.")
-    )
+KINDS = {config.kind: config for config in (ALBEFConfig, ALBEFVQAConfig, ALBEFClassifierConfig)}
+# The objective's name -> the file's, which has features as columns.
+QUEUES = {
+    "image": "image_queue",
+    "text": "text_queue",
+    "image_id": "idx_queue",
+    "pointer": "queue_ptr",
+}
+TYPES = r".*embeddings\.token_type_embeddings\.weight"
+# Tokens of a text: configs/*.yaml of the official code; LAVIS's `max_txt_len`, and 35 of
+# `compute_sim_matrix`.
+LENGTH = 30
+LAVIS_LENGTHS = {"albef": 35, "albef_vqa": 25, "albef_classifier": 40}
+
+
+def is_albef(keys: Collection[str]) -> bool:
+    """Whether tensors have ALBEF's names; BLIP's text attends to the image in every layer."""
+    first = re.compile(r"text_encoder\.(bert\.)?encoder\.layer\.0\.(\w+)\..*")
+    parts = {match[2] for key in keys if (match := first.fullmatch(key))}
+    is_text_alone = "attention" in parts and "crossattention" not in parts
+    return is_text_alone and "visual_encoder.cls_token" in keys
 
 
 def config_from_tensors(
@@ -106,8 +127,23 @@ def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertC
         depth,
         max(1, width // 64),
         shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
-        num_types=shapes[f"{embeddings}.token_type_embeddings.weight"][0],
+        num_types=shapes.get(f"{embeddings}.token_type_embeddings.weight", (0,))[0],
     )
+
+
+def without_types(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> Any:
+    """The model as LAVIS builds it, which leaves out the token types of the original's files."""
+    towers = {
+        name: dataclasses.replace(getattr(cfg, name), num_types=0)
+        for name in ("text", "decoder")
+        if hasattr(cfg, name)
+    }
+    return dataclasses.replace(cfg, **towers)
+
+
+def skip(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> tuple[str, ...]:
+    """Patterns of keys that hold nothing to load."""
+    return SKIP if cfg.text.num_types else (*SKIP, TYPES)
 
 
 def rules(

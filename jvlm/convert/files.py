@@ -50,6 +50,13 @@ class Tensors(Protocol):
         ...
 
 
+class Shapes(NamedTuple):
+    """Tensors without their numbers. See `Tensors`."""
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+
 class _Entry(NamedTuple):
     """Where a tensor lies."""
 

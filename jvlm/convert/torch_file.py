@@ -157,23 +157,20 @@ class _Unpickler(pickle.Unpickler):
 def write(
     path: Path,
     tensors: Iterable[tuple[str, Sequence[int], Any, Callable[[], np.ndarray]]],
-    same: Mapping[str, str] = {},
-    **others: Any,
+    same: Mapping[str, str],
 ) -> None:
-    """Writes {'model': tensors, **others}, one tensor in memory at a time.
+    """Writes {'model': tensors}, one tensor in memory at a time.
 
     Args:
       path: the file.
       tensors: (key, shape, dtype, function that makes the array).
       same: further key -> the one whose values it has; they are written once.
-      others: strings, numbers, lists and dicts.
     """
     tensors = sorted(tensors, key=lambda tensor: tensor[0])
     saved = {key: _tensor(i, *about) for i, (key, *about, _) in enumerate(tensors)}
     saved |= {key: saved[original] for key, original in same.items()}
     model = b"".join(_plain(key) + saved[key] for key in sorted(saved))
-    content = b"}(" + _plain("model") + b"}(" + model + b"u"
-    content += b"".join(_plain(key) + _plain(value) for key, value in others.items()) + b"u"
+    content = b"}(" + _plain("model") + b"}(" + model + b"uu"
     with open(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         _add(archive, stream, "data.pkl", b"\x80\x02" + content + b".")
         _add(archive, stream, "byteorder", b"little")

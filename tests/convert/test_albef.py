@@ -1,0 +1,100 @@
+# Copyright 2026 The jvlm Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ALBEF's files: written as the official code writes them, and LAVIS's variant of them."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+import jvlm
+from jvlm.convert import albef_export, torch_file
+from jvlm.errors import UserError
+from jvlm.models import MODELS
+from tests import published_shapes
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+HEADS = {  # Of a width that is no multiple of 64 -> what must be said.
+    "pretrain": ("vision", "text"),
+    "retrieval": ("vision", "text"),
+    "vqa": ("vision", "text", "decoder"),
+    "ve": ("vision", "text"),
+    "nlvr": ("vision", "text"),
+}
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *(chr(97 + i) for i in range(19))]
+
+
+def recorded(name, part="before"):
+    """What the official code kept or made."""
+    with np.load(GOLDEN / f"albef_{name}.npz") as file:
+        return {k.partition("/")[2]: v for k, v in file.items() if k.startswith(f"{part}/")}
+
+
+def write(path, arrays):
+    tensors = ((k, v.shape, v.dtype, lambda v=v: v) for k, v in arrays.items())
+    torch_file.write(path, tensors, {})
+    (path.parent / "vocab.txt").write_text("\n".join(WORDS))
+    return path
+
+
+def load(name, path):
+    return jvlm.load(path, config={part: {"num_heads": 2} for part in HEADS[name]})
+
+
+def read(path):
+    return {key: tensor.read() for key, tensor in torch_file.read(path)["model"].items()}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_export_is_the_official_file(name, tmp_path):
+    """Every tensor comes back with its bits: weights, averages, queues, what is stored twice."""
+    before = recorded(name)
+    m = load(name, write(tmp_path / "x.pth", before))
+    m.export(tmp_path / "out", format="albef")
+    after = read(tmp_path / "out" / "albef.pth")
+    assert after.keys() == before.keys()
+    for key, value in before.items():
+        assert after[key].dtype == value.dtype and after[key].shape == value.shape, key
+        np.testing.assert_array_equal(after[key], value, err_msg=key)
+    again = jvlm.load(tmp_path / "out")  # It says how many heads there are.
+    assert again.model == m.model
+    assert (
+        again.processor(text=["a b"])["text"].tolist() == m.processor(text=["a b"])["text"].tolist()
+    )
+    jax.tree.map(np.testing.assert_array_equal, again.params, m.params)
+
+
+def sections():
+    """Published name -> (kind, variant)."""
+    return {
+        "ALBEF": ("albef", "base"),
+        "mscoco": ("albef", "base@384"),
+        "vqa": ("albef_vqa", "base@384"),
+        "ve": ("albef_classifier", "ve@384"),
+        "nlvr": ("albef_classifier", "nlvr@384"),
+        "pretrain_model_nlvr": ("albef_classifier", "text_assignment"),
+    }
+
+
+@pytest.mark.parametrize("name", sections())
+def test_every_published_tensor_is_written(name):
+    kind, variant = sections()[name]
+    cfg = MODELS[kind][2][variant]
+    module = MODELS[kind][0](cfg)
+    params = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
+    weights, same = albef_export.lay_out(cfg, params, np.float32, None, {})
+    shapes = {key: tuple(entry.shape) for key, entry in weights.items()}
+    shapes |= {key: shapes[original] for key, original in same.items()}
+    assert shapes == published_shapes.read("albef")[name].tensors
+
+
+def test_what_albef_cannot_express_is_said(tmp_path):
+    m = load("retrieval", write(tmp_path / "x.pth", recorded("retrieval")))
+    with pytest.raises(UserError, match="'hf' has no albef: export with format='albef'"):
+        m.export(tmp_path / "hf")
+    vision = dataclasses.replace(m.config.vision, activation="quick_gelu")
+    cfg = dataclasses.replace(m.config, vision=vision)
+    with pytest.raises(UserError, match="vision/activation='quick_gelu' .only 'gelu'"):
+        albef_export.lay_out(cfg, m.params, np.float32, None, {})
