@@ -17,11 +17,10 @@ from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
 from jvlm.convert.openai import count_layers
 from jvlm.convert.rules import heads, linear
-from jvlm.convert.timm import vit_rules
+from jvlm.convert.timm import vit_config, vit_rules
 from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
 from jvlm.models.towers.bert import BertConfig
 from jvlm.models.towers.bert_lm import BertLMConfig
-from jvlm.models.towers.vit import ViTConfig
 
 CLS_ID, SEP_ID = 101, 102  # Of bert-base-uncased: an answer's first and last token.
 
@@ -64,7 +63,7 @@ def config_from_tensors(
 ) -> ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig:
     """A model's shape from its weights. Heads are 64 wide, or one in a miniature."""
     shapes = tensors.shapes
-    vision = _vision(shapes)
+    vision = vit_config(shapes, "visual_encoder.")
     mlm = "text_encoder.cls.predictions.bias" in shapes
     prefix = "text_encoder.bert" if mlm else "text_encoder"
     layers = count_layers(shapes, re.escape(prefix) + r"\.encoder\.layer\.(\d+)\..*")
@@ -97,23 +96,6 @@ def config_from_tensors(
         layers - alone,
         shapes["vision_proj.weight"][0],
         mlm=mlm,
-    )
-
-
-def _vision(shapes: Mapping[str, Sequence[int]]) -> ViTConfig:
-    width, _, patch, _ = shapes["visual_encoder.patch_embed.proj.weight"]
-    side = round((shapes["visual_encoder.pos_embed"][1] - 1) ** 0.5)
-    return ViTConfig(
-        side * patch,
-        patch,
-        width,
-        count_layers(shapes, r"visual_encoder\.blocks\.(\d+)\..*"),
-        max(1, width // 64),
-        shapes["visual_encoder.blocks.0.mlp.fc1.weight"][0],
-        norm_eps=1e-6,
-        patch_bias=True,
-        pre_norm=False,
-        norm_tokens=True,
     )
 
 

@@ -163,6 +163,41 @@ class _TorchTensor:
         return tensor.numpy()
 
 
+class Npz:
+    """An archive of numpy's, .npz. See `Tensors`.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: missing or damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.name, self._path = str(path), path
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        with self._open() as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    np.lib.format.read_magic(stream)
+                    shape = np.lib.format.read_array_header_1_0(stream)[0]
+                self.shapes[name.removesuffix(".npy")] = shape
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        with self._open() as archive, archive.open(f"{key}.npy") as stream:
+            return np.split(np.lib.format.read_array(stream), part[1], axis)[part[0]]
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                yield archive
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self._path}: not an archive of numpy, or damaged: {error}") from None
+
+
 class Renamed:
     """Tensors under other names. See `Tensors`.
 

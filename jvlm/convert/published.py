@@ -5,6 +5,9 @@
 a folder of transformers    config.json, model.safetensors, preprocessor_config.json, ...
 a folder of open_clip       open_clip_config.json, open_clip_model.safetensors, ...
 a file of OpenAI's CLIP     a TorchScript archive, .pt
+a folder of timm            config.json, model.safetensors
+a file of DeiT              a pickled training state with timm's names, .pth
+a file of Google's ViT      .npz
 a file of cn_clip           a pickled state dict, .pt
 a file of ALBEF or LAVIS    a pickled training state, .pth or .pt
 a folder that we exported   such a file, albef.pth, and a config.json of jvlm's
@@ -36,9 +39,11 @@ from jvlm.convert import (
     siglip,
     t5,
     tied,
+    timm,
 )
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import (
+    Npz,
     Pickled,
     Renamed,
     Safetensors,
@@ -100,7 +105,7 @@ HF_FAMILIES: dict[str, HFFamily] = {
     "siglip": _family(siglip, towers=("vit", "transformer"), processor="Siglip"),
     "t5": _family(t5),
 }
-FAMILIES = (*HF_FAMILIES, "albef", "open_clip")
+FAMILIES = (*HF_FAMILIES, "albef", "open_clip", "timm")
 CHINESE_LENGTH = 52
 ENDLESS = 512  # Tokens of a text for models without a limit; T5 was trained with as many.
 TORCH_RESIZE = {"antialias": False}
@@ -138,6 +143,11 @@ class Published:
     def is_language_model(self) -> bool:
         """Whether it reads texts only."""
         return not hasattr(self.config, "vision")
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it has a tokenizer."""
+        return self.is_language_model or hasattr(self.config, "text")
 
 
 def open_published(
@@ -246,14 +256,14 @@ def find_problems(
     trying(lambda: _check_size(published))
     if tokenizer is None:
         tokenizer = trying(lambda: find_tokenizer(published))
-    if tokenizer is not None:
+    if tokenizer is not None and published.reads_texts:
         trying(lambda: _check_vocabulary(published, tokenizer))
     return tokenizer, problems
 
 
 def find_tokenizer(published: Published) -> Tokenizer | None:
     """The tokenizer whose files lie beside the weights; None where there are none."""
-    if not has_tokenizer(published.folder, published.code):
+    if not published.reads_texts or not has_tokenizer(published.folder, published.code):
         return None
     if published.is_language_model:
         max_len = published.config.max_len or ENDLESS
@@ -335,7 +345,8 @@ def is_published(path: Path) -> bool:
 
 
 def _model_type(folder: Path) -> str | None:
-    return read_json(folder / "config.json").get("model_type")
+    config = read_json(folder / "config.json")
+    return config.get("model_type", "timm" if "pretrained_cfg" in config else None)
 
 
 def _open_folder(folder: Path) -> Published:
@@ -348,6 +359,8 @@ def _open_folder(folder: Path) -> Published:
         return _open_hf(folder, kind)
     if has("open_clip_config.json"):
         return _open_open_clip(folder)
+    if kind == "timm":
+        return _open_timm(find_tensors(folder), folder, read_json(folder / "config.json"))
     if kind in albef.KINDS:
         return _open_albef(folder / albef_export.NAME, Pickled([folder / albef_export.NAME]), None)
     if not has("config.json") and not has("jvlm.json"):
@@ -437,6 +450,8 @@ def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
 
 
 def _open_file(path: Path, family: str | None, variant: str | None) -> Published:
+    if path.suffix == ".npz":
+        return _open_timm(Npz(path), path.parent)
     tensors = Safetensors([path]) if path.suffix == ".safetensors" else Pickled([path])
     keys, folder = tensors.shapes, path.parent
     if family is None and "bert.embeddings.word_embeddings.weight" in keys:
@@ -445,6 +460,8 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         family = "clip"
     if family == "albef" or (family is None and albef.is_albef(keys)):
         return _open_albef(path, tensors, variant)
+    if family == "timm" or (family is None and timm.is_timm(keys)):
+        return _open_timm(tensors, folder)
     if family == "chinese_clip":
         cfg = _sized("chinese_clip", variant, tensors, chinese_clip.config_from_cn)
         rules = chinese_clip.cn_rules(cfg, tensors)
@@ -469,8 +486,8 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         code = "openai" if family == "clip" else family
         return _openai_form(tensors, cfg, folder, steps, code)
     raise UserError(
-        f"{path}: neither OpenAI's TorchScript, cn_clip's file nor ALBEF's: say family=, one of "
-        f"{', '.join(FAMILIES)}, or give the folder with its config"
+        f"{path}: neither OpenAI's TorchScript nor a file of cn_clip, ALBEF or DeiT: say family=, "
+        f"one of {', '.join(FAMILIES)}, or give the folder with its config"
     )
 
 
@@ -497,6 +514,19 @@ def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
         TORCH_RESIZE,
         max_len=max_len,
     )
+
+
+def _open_timm(tensors: Tensors, folder: Path, config: Mapping[str, Any] = {}) -> Published:
+    """A vision transformer; only timm's config.json says how images are prepared for it."""
+    with malformed(tensors.name, "not a vision transformer of timm's"):
+        cfg = timm.config_from_tensors(tensors)
+    steps = None
+    if config:
+        with malformed(folder / "config.json", "not a config of timm"):
+            steps, moments = timm.preprocess_from_timm(config["pretrained_cfg"])
+            cfg = dataclasses.replace(cfg, **moments)
+    table = timm.rules(tensors), timm.SKIP
+    return Published("vit", cfg, tensors, *table, steps, folder, "timm", TORCH_RESIZE)
 
 
 def _sized(model: str, variant: str | None, tensors: Tensors, infer: Callable) -> CLIPConfig:
