@@ -98,3 +98,52 @@ def test_what_albef_cannot_express_is_said(tmp_path):
     cfg = dataclasses.replace(m.config, vision=vision)
     with pytest.raises(UserError, match="vision/activation='quick_gelu' .only 'gelu'"):
         albef_export.lay_out(cfg, m.params, np.float32, None, {})
+
+
+LAVIS = {
+    "coco_retrieval": ("image_embeds", "text_embeds", "itm_logits"),
+    "snli_ve": ("logits",),
+    "nlvr": ("logits",),
+    "vqav2": ("logits",),
+}
+
+
+@pytest.mark.parametrize("name", LAVIS)
+def test_files_of_lavis(name, tmp_path):
+    """The same names; without token types, and with [SEP]."""
+    with np.load(GOLDEN / f"lavis_albef_{name}.npz") as file:
+        golden = dict(file)
+    part = lambda name: {k.removeprefix(name): v for k, v in golden.items() if k.startswith(name)}
+    path = write(tmp_path / f"albef_{name}_lavis.pt", part("before/"))
+    heads = {part: {"num_heads": 2} for part in HEADS["vqa" if "vqa" in name else "ve"]}
+    m = jvlm.load(path, config=heads)
+    assert m.processor(text=["a b"])["text"][0, :5].tolist() == [1, 5, 6, 2, 0]
+    batch = part("batch/")
+    for key in ("text", "decoder_text"):
+        if key in batch:
+            batch[key] = batch[key].astype(np.int32)
+    if name == "nlvr":
+        batch["image"] = np.stack([batch["image"], batch["image"][::-1]], axis=1)
+    out = jax.jit(m.model.apply)({"params": m.params}, batch)
+    rows = batch["decoder_text"] != 0 if "decoder_text" in batch else slice(None)
+    for key in LAVIS[name]:
+        np.testing.assert_allclose(getattr(out, key)[rows], golden[key][rows], atol=1e-5)
+    # The official code has token types: rows of zeros are none.
+    m.export(tmp_path / "out", format="albef")
+    jax.tree.map(np.testing.assert_array_equal, jvlm.load(tmp_path / "out").params, m.params)
+    types = "text_encoder.embeddings.token_type_embeddings.weight"
+    assert not read(tmp_path / "out" / "albef.pth")[types].any()
+
+
+def test_lavis_reads_the_original_file_its_own_way(tmp_path):
+    """LAVIS's base model is ALBEF.pth without its token types."""
+    path = write(tmp_path / "ALBEF.pth", recorded("pretrain"))
+    heads = {part: {"num_heads": 2} for part in HEADS["pretrain"]}
+    original = jvlm.load(path, config=heads, variant="original")
+    lavis = jvlm.load(path, config=heads, variant="lavis")
+    assert "type" in original.params["text"]["embed"]
+    assert "type" not in lavis.params["text"]["embed"]
+    first = [m.processor(text=["a"])["text"][0, :3].tolist() for m in (original, lavis)]
+    assert first == [[1, 5, 0], [1, 5, 2]]
+    with pytest.raises(UserError, match="choose 'original' or 'lavis'"):
+        jvlm.load(path, variant="base")
