@@ -150,7 +150,9 @@ def tiny(config: dict) -> None:
         with torch.no_grad():
             results = outputs(model, name, image, words)
         results = {key: value.numpy() for key, value in results.items()}
-        before = {f"before/{k}": v for k, v in arrays(model.state_dict()).items()}
+        # Without the average, which newer files of LAVIS do not have.
+        state = {k: v for k, v in model.state_dict().items() if "_m." not in k}
+        before = {f"before/{k}": v for k, v in arrays(state).items()}
         given = {f"batch/{k}": v for k, v in batch.items()}
         path = GOLDEN / f"{name.removesuffix('_lavis').replace('albef', 'lavis_albef')}.npz"
         np.savez_compressed(path, versions=versions(), **results, **given, **before)
