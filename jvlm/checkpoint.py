@@ -208,25 +208,24 @@ class Checkpoints:
         Returns:
           (the teacher's parameters or None, the objective's `extra`).
         """
-        saved = self._manager.item_metadata(step)["train"]
+        path = self._root / "checkpoints" / str(step) / "train"
         shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
         place_queue = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
-        wanted = {
-            "teacher": place(shapes(saved["teacher"])) if saved["teacher"] else {},
-            "extra": jax.tree.map(place_queue, shapes(saved["extra"] or {})),
-        }
-        wanted = {name: tree for name, tree in wanted.items() if tree}
-        if not wanted:
-            return None, {}
         with ocp.PyTreeCheckpointer() as checkpointer:
-            read = checkpointer.restore(
-                self._root / "checkpoints" / str(step) / "train",
-                args=ocp.args.PyTreeRestore(
-                    wanted,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-                    partial_restore=True,
-                ),
+            saved = checkpointer.metadata(path).item_metadata.tree
+            wanted = {}
+            if saved["teacher"]:
+                wanted["teacher"] = place(shapes(saved["teacher"]))
+            if saved["extra"]:
+                wanted["extra"] = jax.tree.map(place_queue, shapes(saved["extra"]))
+            if not wanted:
+                return None, {}
+            args = ocp.args.PyTreeRestore(
+                wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
             )
+            read = checkpointer.restore(path, args=args)
         return read.get("teacher"), read.get("extra", {})
 
     def wait(self) -> None:

@@ -6,14 +6,21 @@ import dataclasses
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jvlm
+from jvlm import sharding
+from jvlm.checkpoint import Checkpoints
 from jvlm.convert import albef_export, torch_file
 from jvlm.errors import UserError
-from jvlm.models import MODELS
+from jvlm.models import MODELS, build_model
+from jvlm.pretrained import abstract_params
+from jvlm.state import TrainState
+from jvlm.train import open_run
 from tests import published_shapes
+from tests.objectives.test_albef import config
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 HEADS = {  # Of a width that is no multiple of 64 -> what must be said.
@@ -147,3 +154,31 @@ def test_lavis_reads_the_original_file_its_own_way(tmp_path):
     assert first == [[1, 5, 0], [1, 5, 2]]
     with pytest.raises(UserError, match="choose 'original' or 'lavis'"):
         jvlm.load(path, variant="base")
+
+
+def test_a_run_is_exported_with_its_average_and_queues(tmp_path):
+    c = config(same="soft", mlm_probability=0.0)
+    c.model = {**c.model, "mlm": False, "vision": {**c.model["vision"], "norm_eps": 1e-6}}
+    open_run(tmp_path / "run", c)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    model = build_model(c.model.to_dict())
+    fill = lambda x: jnp.full(x.shape, 0.5, x.dtype)
+    params = jax.tree.map(fill, abstract_params(model, mesh))
+    teacher = {"vision": jax.tree.map(lambda x: x + 1, params["vision"])}  # The rest is frozen.
+    extra = {name: jnp.full((32, 8), 0.1) for name in ("image", "text")}
+    extra |= {"pointer": jnp.int32(16), "image_id": jnp.arange(32)}
+    checkpoints = Checkpoints(tmp_path / "run")
+    state = TrainState(jnp.int32(1), params, {}, teacher, None, extra, (), jax.random.key(0))
+    checkpoints.save(1, state, {})
+    checkpoints.close()
+    m = jvlm.load(tmp_path / "run")
+    m.export(tmp_path / "out", format="albef")
+    for loaded in (m, jvlm.load(tmp_path / "out")):
+        average, queues = loaded.momentum()
+        jax.tree.map(np.testing.assert_array_equal, average["vision"], teacher["vision"])
+        for name, value in extra.items():
+            np.testing.assert_array_equal(np.ravel(queues[name]), np.ravel(value), err_msg=name)
+    assert (average["text"]["embed"]["pos"] == 0.5).all()  # What has no average is its own.
+    # For other images the average's positions are resized like the weights'.
+    larger = jvlm.load(tmp_path / "run", image_size=16)
+    assert larger.momentum()[0]["vision"]["pos"].shape == larger.params["vision"]["pos"].shape
