@@ -206,6 +206,6 @@ class ImageTasks:
 
     @functools.cached_property
     def _encoders(self):
-        if not hasattr(self.model, "encode_text"):
-            raise UserError(f"{self.name} is a language model: it embeds nothing")
+        if not hasattr(self.model, "encode_image"):
+            raise UserError(f"{self.name} embeds nothing")
         return encoders(self.model, self.mesh)
