@@ -67,8 +67,12 @@ def enlarge(heat: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def place(heat: np.ndarray, frame: Frame) -> np.ndarray:
-    """Where the enlarged map is highest: float64[2], x and y in the image's pixels."""
-    return [frame.x, frame.y] + peak(enlarge(heat, frame)) * [frame.dx, frame.dy]
+    """The middle of the hottest patch: float64[2], x and y in the image's pixels.
+
+    Not of the enlarged map: beyond the middle of a patch at the border that goes on as it is, and a
+    maximum there would lie on the image's edge.
+    """
+    return [frame.x, frame.y] + peak(heat) * [frame.dx, frame.dy]
 
 
 def score_boxes(heat: np.ndarray, frame: Frame, boxes: np.ndarray) -> np.ndarray:
