@@ -149,7 +149,7 @@ class ImageTasks:
         images: Sequence,
         phrases: Sequence[str],
         *,
-        threshold: float = 0.5,
+        threshold: float = 0.2,
         mode: str = "itm",
         layer: int | None = None,
     ) -> np.ndarray:

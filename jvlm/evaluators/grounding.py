@@ -51,7 +51,7 @@ class Grounding(Predictor):
         mode: str = "itm",
         layer: int | None = None,
         proposals: str = "proposals/box",
-        threshold: float = 0.5,
+        threshold: float = 0.2,
         fields: Mapping[str, str] | None = None,
         name: str = "grounding",
         count: int | None = None,
