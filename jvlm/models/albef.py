@@ -157,7 +157,7 @@ class ALBEF(nn.Module):
         `tap` is of the fusion: its cross-attention's maps say where each word looks.
         """
         states = self.text_states(text, text_mask)
-        return self.match_logits(self.fusion(states, text_mask, image, tap))
+        return self.match_logits(self.fusion(states, text_mask, image, tap=tap))
 
     def match_logits(self, fused: jax.Array) -> jax.Array:
         """[B, T, D] -> float32[B, 2]: (no match, match)."""
