@@ -112,6 +112,9 @@ class Context:
       positions: int32[B or 1, T], when not the natural ones.
       memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
+      memory_rows: where several rows attend to one of the memory: rows come in groups of so many as
+        there are entries, the memory's in groups of the largest + 1, and row j of a group attends
+        to row `memory_rows[j]` of the group's memory. None is row to row.
       slot: int32 scalar, where the cache is written.
       causal: `mask` is causal; what counts FLOPs cannot see it in an array.
     """
@@ -122,6 +125,7 @@ class Context:
     memory: jax.Array | None = None
     memory_mask: jax.Array | None = None
     slot: jax.Array | None = None
+    memory_rows: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
     causal: bool = flax.struct.field(pytree_node=False, default=False)
 
 
@@ -162,6 +166,7 @@ class Block(nn.Module):
         x = self._residual("norm1", x, attention("attn", **own))
         if self.cfg.memory_width is not None:
             other = {"memory": ctx.memory, "mask": ctx.memory_mask}
+            other["memory_rows"] = ctx.memory_rows
             cross = attention("cross_attn", self.cfg.memory_width, **other)
             x = self._residual("cross_norm", x, cross)
         return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache
