@@ -81,9 +81,9 @@ def siglip(arg: ConfigDict, variant: str, *, size: int) -> ConfigDict:
 def chinese_clip(arg: ConfigDict, *, batch_size: int, augment) -> ConfigDict:
     """A Chinese-CLIP ViT-B/16 by the settings that its stages and finetunes have in common.
 
-    cn_clip: dropout 0.1 in the text tower (model_configs; that of attention probabilities is left
-    out), 52 tokens, Adam's coefficients by the image tower (training/params.py), the temperature
-    clamped at 100. Its rule for what does not decay goes by names (training/main.py 147: bn, ln,
+    cn_clip: dropout 0.1 in the text tower, also of attention probabilities (model_configs), 52
+    tokens, Adam's coefficients by the image tower (training/params.py), the temperature clamped at
+    100. Its rule for what does not decay goes by names (training/main.py 147: bn, ln,
     bias, logit_scale), so that the norms of BERT do decay.
 
     Args:
@@ -92,7 +92,8 @@ def chinese_clip(arg: ConfigDict, *, batch_size: int, augment) -> ConfigDict:
       augment: side in pixels -> transforms of training.
     """
     c = common.base()
-    c.model.update(dict(name="chinese_clip", variant="ViT-B/16", text=dict(dropout=0.1)))
+    text = dict(dropout=0.1, attn_dropout=0.1)
+    c.model.update(dict(name="chinese_clip", variant="ViT-B/16", text=text))
     c.compute.dtype = "bfloat16"
     c.tokenizer = dict(kind="wordpiece", path=arg.vocab, max_len=52, rules="google")
     clean = (("straight_quotes", dict(key="caption")),)

@@ -28,8 +28,10 @@ def attend(
     backend: str = "auto",
     query_chunk: int = 0,
     probs_tap: jax.Array | None = None,
+    dropout: float = 0.0,
+    dropout_rng: jax.Array | None = None,
 ) -> jax.Array:
-    """softmax(q k^T * scale + bias) v, with the softmax in float32.
+    """dropout(softmax(q k^T * scale + bias)) v, with the softmax in float32.
 
     Args:
       q: [B, T, N, H].
@@ -45,23 +47,26 @@ def attend(
       probs_tap: float32[B, N, T, S] ones, multiplied with the probabilities. Its gradient is the
         attention map times the map's own gradient, all that Grad-CAM needs; only the 'xla' back end
         has such a place.
+      dropout: rate at which probabilities are set to 0 (BERT); the others grow by 1 / (1 - rate).
+      dropout_rng: key; None switches dropout off.
 
     Returns:
       [B, T, N, H] in the dtype of v.
 
     Raises:
-      ValueError: unknown back end, or `probs_tap` or `bias` with a fused one.
+      ValueError: unknown back end, or `probs_tap`, `bias` or dropout with a fused one.
     """
     if backend not in BACKENDS:
         raise ValueError(f"attention back end {backend!r} is unknown, choose from {BACKENDS}")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    drop = None if not dropout or dropout_rng is None else (dropout, dropout_rng)
+    plain = probs_tap is None and bias is None and drop is None
     if backend == "auto":
-        plain = probs_tap is None and bias is None
         backend = "cudnn" if plain and _cudnn_fits(q, k) else "xla"
     if backend == "cudnn":
         # Beside a mask, cuDNN gives a bias no gradient, and says nothing.
-        if probs_tap is not None or bias is not None:
-            raise ValueError("probs_tap and bias need the attention back end 'xla'")
+        if not plain:
+            raise ValueError("probs_tap, bias and dropout need the attention back end 'xla'")
         # cuDNN broadcasts over batch and heads, but not over T and S.
         whole = lambda x: (
             x if x is None else jnp.broadcast_to(x, (*x.shape[:2], q.shape[1], k.shape[1]))
@@ -70,12 +75,12 @@ def attend(
             q, k, v, mask=whole(mask), scale=scale, implementation="cudnn"
         )
     if query_chunk and probs_tap is None and q.shape[1] > query_chunk:
-        return _chunked(q, k, v, mask, bias, scale, query_chunk)
-    return _softmax(q, k, v, mask, bias, scale, probs_tap)
+        return _chunked(q, k, v, mask, bias, scale, query_chunk, drop)
+    return _softmax(q, k, v, mask, bias, scale, probs_tap, drop)
 
 
-def _softmax(q, k, v, mask, bias, scale, probs_tap=None):
-    """The formula."""
+def _softmax(q, k, v, mask, bias, scale, probs_tap=None, drop=None):
+    """The formula. `drop` is (rate, key) or None."""
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
@@ -89,11 +94,15 @@ def _softmax(q, k, v, mask, bias, scale, probs_tap=None):
     probs = jax.nn.softmax(logits, axis=-1)
     if probs_tap is not None:
         probs = probs * probs_tap
+    if drop is not None:
+        rate, key = drop
+        kept = jax.random.bernoulli(key, 1 - rate, probs.shape)
+        probs = jnp.where(kept, probs / (1 - rate), 0.0)
     weights = probs.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
     return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape)
 
 
-def _chunked(q, k, v, mask, bias, scale, query_chunk):
+def _chunked(q, k, v, mask, bias, scale, query_chunk, drop=None):
     """The formula for equal pieces of the queries in sequence, keeping nothing for the backward.
 
     Along the queries, since those are the one axis of the logits that no mesh axis splits.
@@ -115,12 +124,14 @@ def _chunked(q, k, v, mask, bias, scale, query_chunk):
     shared = {name: x for name, x in given.items() if name not in by_query}
 
     def piece(xs):
-        q, by_query = xs
-        return _softmax(q, k, v, **shared, **by_query, scale=scale)
+        q, by_query, index = xs
+        own = drop and (drop[0], jax.random.fold_in(drop[1], index))
+        return _softmax(q, k, v, **shared, **by_query, scale=scale, drop=own)
 
     # In a loop, common-subexpression elimination cannot undo the recomputation.
     piece = jax.checkpoint(piece, prevent_cse=False)
-    out = jax.lax.map(piece, (cut(q, 1), {name: cut(x, 2) for name, x in by_query.items()}))
+    by_query = {name: cut(x, 2) for name, x in by_query.items()}
+    out = jax.lax.map(piece, (cut(q, 1), by_query, jnp.arange(pieces)))
     return jnp.moveaxis(out, 0, 1).reshape(len(q), -1, *q.shape[2:])[:, :length]
 
 
@@ -132,6 +143,12 @@ def _cudnn_fits(q: jax.Array, k: jax.Array) -> bool:
     if jax.default_backend() != "gpu":
         return False
     return float(getattr(jax.local_devices()[0], "compute_capability", 0)) >= 8.0
+
+
+def _spread(x: jax.Array, rows: tuple[int, ...]) -> jax.Array:
+    """[B * (largest + 1), ...] -> [B * len(rows), ...]: of each group the rows that are named."""
+    groups = x.reshape(-1, max(rows) + 1, *x.shape[1:])
+    return jnp.stack([groups[:, row] for row in rows], 1).reshape(-1, *x.shape[1:])
 
 
 class Attention(nn.Module):
@@ -146,6 +163,7 @@ class Attention(nn.Module):
       scale: of the logits; default 1/sqrt(H).
       std: initial standard deviations of (q, k and v; out).
       q_std: of q, where it differs.
+      dropout: rate on the probabilities, on exactly when a `dropout` rng is given.
       dtype, backend, query_chunk: see `precision.Compute`.
     """
 
@@ -160,6 +178,7 @@ class Attention(nn.Module):
     scale: float | None = None
     std: tuple[float | None, float | None] = (None, None)
     q_std: float | None = None
+    dropout: float = 0.0
     dtype: str = "float32"
     backend: str = "auto"
     query_chunk: int = 0
@@ -176,6 +195,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         slot: jax.Array | None = None,
         causal: bool = False,
+        memory_rows: tuple[int, ...] | None = None,
         probs_tap: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Attends from `x` to itself, or to `memory`.
@@ -190,6 +210,7 @@ class Attention(nn.Module):
             and values from it instead of projecting `memory` again, when `memory` is None.
           slot: int32 scalar.
           causal: names the operations; that only earlier tokens are seen is the mask's to say.
+          memory_rows: see `Context`.
           probs_tap: as in `attend`.
 
         Returns:
@@ -215,7 +236,11 @@ class Attention(nn.Module):
             if cache is not None:
                 cache = KVCache.of(k, v) if self.memory_width else cache.write(k, v, slot)
                 k, v = cache.by_slot()
+        if memory_rows is not None:
+            k, v = (_spread(t, memory_rows) for t in (k, v))
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
+        if self.dropout and self.has_rng("dropout"):
+            how |= {"dropout": self.dropout, "dropout_rng": self.make_rng("dropout")}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
             y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, probs_tap=probs_tap, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}

@@ -40,7 +40,8 @@ class BlockConfig:
       memory_width: width of the cross-attended states; None for a block without cross-attention.
       rope: of rotary positions; None for none.
       attn_scale: of attention logits; default 1/sqrt(H), 1 in T5.
-      dropout: rate on each branch, on exactly when a `dropout` rng is given.
+      dropout, attn_dropout: rates on each branch and on attention probabilities, on exactly when a
+        `dropout` rng is given.
       std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
         1/sqrt(fan-in).
       q_std: of q, where it differs.
@@ -63,6 +64,7 @@ class BlockConfig:
     rope: Rope | None = None
     attn_scale: float | None = None
     dropout: float = 0.0
+    attn_dropout: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
     q_std: float | None = None
 
@@ -89,6 +91,8 @@ def check_block(cfg: Any, where: str) -> None:
         value = getattr(cfg, field.name)
         if field.name in _SIZES and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: {field.name} {value!r}: give a whole number, at least 1")
+        if field.name in ("dropout", "attn_dropout") and not 0 <= value < 1:
+            raise UserError(f"{where}: {field.name} {value!r}: a rate from 0 to below 1")
     if not isinstance(cfg.norm_eps, int | float):
         raise UserError(f"{where}: norm_eps {cfg.norm_eps!r}: give a number")
     if getattr(cfg, "head_dim", None) is None and cfg.width % cfg.num_heads:
@@ -121,6 +125,9 @@ class Context:
       positions: int32[B or 1, T], when not the natural ones.
       memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
+      memory_rows: where several rows attend to one of the memory: rows come in groups of so many as
+        there are entries, the memory's in groups of the largest + 1, and row j of a group attends
+        to row `memory_rows[j]` of the group's memory. None is row to row.
       slot: int32 scalar, where the cache is written.
       causal: `mask` is causal; what counts FLOPs cannot see it in an array.
       tap: of one layer; the stack hides it from the others.
@@ -132,6 +139,7 @@ class Context:
     memory: jax.Array | None = None
     memory_mask: jax.Array | None = None
     slot: jax.Array | None = None
+    memory_rows: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
     causal: bool = flax.struct.field(pytree_node=False, default=False)
     tap: Tap | None = None
 
@@ -175,6 +183,7 @@ class Block(nn.Module):
         x = self._residual("norm1", x, attention("attn", **own, **({} if has_cross else tap)))
         if has_cross:
             other = {"memory": ctx.memory, "mask": ctx.memory_mask, **tap}
+            other["memory_rows"] = ctx.memory_rows
             cross = attention("cross_attn", self.cfg.memory_width, **other)
             x = self._residual("cross_norm", x, cross)
         return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache
@@ -211,6 +220,7 @@ def make_attention(
         scale=cfg.attn_scale,
         std=cfg.std[:2],
         q_std=cfg.q_std,
+        dropout=cfg.attn_dropout,
         dtype=compute.dtype,
         backend=compute.attention,
         query_chunk=compute.query_chunk,

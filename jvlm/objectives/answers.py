@@ -57,7 +57,7 @@ class Answers(Momentum):
         sums = taught_cross_entropy(
             by_answer(states),
             lambda x: self.apply(params, x, method="head"),
-            by_answer(self.apply(taught, inputs, method="hidden")),
+            by_answer(self.opinion(taught, inputs, method="hidden", rng=rng)),
             lambda x: self.apply(taught, x, method="head"),
             by_answer(flat(labels)),
             alpha,

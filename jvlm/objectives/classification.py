@@ -35,7 +35,7 @@ class Classification(Momentum):
         sums = cross_entropy(out.logits, batch["label"])
         loss = sums.nll / sums.count
         if teacher is not None:
-            taught = self.model.apply({"params": self.teacher_params(params, teacher)}, inputs)
+            taught = self.opinion(self.teacher_params(params, teacher), inputs, rng=rng)
             soft = soft_cross_entropy(out.logits, taught.logits).mean()
             loss = (1 - alpha) * loss + alpha * soft
         metrics = {"accuracy": sums.correct / sums.count, "alpha": alpha}
@@ -47,8 +47,9 @@ class TextAssignment(Objective):
     """Which of two images does the text describe, or neither (ALBEF appendix on NLVR2)?
 
     In two of three rows the text's own image is shown, first (class 0) or second (1), beside one
-    that is similar; in the others two similar ones (2). salesforce/ALBEF
-    models/model_pretrain_nlvr.py.
+    that is similar; in the others two similar ones (2). Nothing is learned from how similar they
+    are, so `trainable` should leave `vision_proj/.*` out: with a gradient of zero it would still
+    decay, which in the source (salesforce/ALBEF models/model_pretrain_nlvr.py) it does not.
 
     Attributes:
       temperature: of the similarities by which other images are drawn.

@@ -91,6 +91,29 @@ def test_tap_has_the_map_times_its_gradient(qkv):
     np.testing.assert_allclose(jax.grad(score)(tap), want, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [0, 9])
+def test_dropout_of_the_map(rng, chunk):
+    """Zeros and larger entries, the same in the backward; also piece by piece, and for groups."""
+    size, rate = 40, 0.25  # Values are the identity, so that the result is the map.
+    q, k = (jnp.asarray(rng.normal(size=(2, size, n, size)), jnp.float32) for n in (N, K))
+    v = jnp.broadcast_to(jnp.eye(size)[:, None], k.shape)
+    run = lambda v, **how: attend(q, k, v, query_chunk=chunk, **how)
+    dropped = jax.jit(lambda v, key: run(v, dropout=rate, dropout_rng=key))
+    keys, probs = jax.random.split(jax.random.key(0)), run(v)
+    np.testing.assert_array_equal(run(v, dropout=rate), probs)
+    np.testing.assert_array_equal(run(v, dropout_rng=keys[0]), probs)
+    got = dropped(v, keys[0])
+    zero = np.asarray(got == 0)
+    np.testing.assert_allclose(got[~zero], probs[~zero] / (1 - rate), rtol=1e-4)
+    assert abs(zero.mean() - rate) < 0.02  # 12,800 draws: five standard deviations.
+    for axis in range(3):  # Rows, pieces of the queries and heads draw for themselves.
+        assert not np.array_equal(*np.split(np.take(zero, (0, -1), axis), 2, axis))
+    assert not np.array_equal(zero, dropped(v, keys[1]) == 0)
+    gradient = jax.jit(jax.grad(lambda v: dropped(v, keys[0]).sum()))(v)
+    want = got.reshape(2, size, K, N // K, size).sum((1, 3)).swapaxes(1, 2)
+    np.testing.assert_allclose(gradient, jnp.broadcast_to(want[..., None], v.shape), rtol=1e-4)
+
+
 @pytest.mark.parametrize("length, fits", [(50, True), (77, False), (197, False)])
 def test_what_goes_to_cudnn(monkeypatch, length, fits):
     """Odd lengths do not train there, and it broadcasts no mask: traced as on a GPU."""
@@ -103,6 +126,8 @@ def test_what_goes_to_cudnn(monkeypatch, length, fits):
     loss = lambda q: attend(q, q, q, mask=mask).astype("float32").sum()
     used = "dot_product_attention" in str(jax.make_jaxpr(jax.grad(loss))(q))
     assert used == fits
+    drop = dict(dropout=0.1, dropout_rng=jax.random.key(0))
+    assert "cudnn" not in str(jax.make_jaxpr(lambda q: attend(q, q, q, **drop))(q))
     device.compute_capability = "7.5"
     assert "cudnn" not in str(jax.make_jaxpr(lambda q: attend(q, q, q))(q))
 
@@ -112,6 +137,8 @@ def test_unknown_back_end_and_tap_on_fused_are_refused(qkv):
         attend(*qkv, backend="flash9")
     with pytest.raises(ValueError, match="xla"):
         attend(*qkv, backend="cudnn", probs_tap=jnp.ones((B, N, T, S)))
+    with pytest.raises(ValueError, match="xla"):
+        attend(*qkv, backend="cudnn", dropout=0.1, dropout_rng=jax.random.key(0))
 
 
 @pytest.mark.parametrize("rope", [None, Rope()])
@@ -143,6 +170,17 @@ def test_cross_attention_reads_its_cache(rng):
     got, _ = attention.apply(params, x, None, cache=cache)
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(attention.apply(params, x, memory)[0], want)
+
+
+def test_several_rows_attend_to_one_of_the_memory(rng):
+    attention = Attention(16, N, N, 4, memory_width=12)
+    x = jnp.asarray(rng.normal(size=(2 * 3, T, 16)), jnp.float32)
+    memory = jnp.asarray(rng.normal(size=(2 * 2, S, 12)), jnp.float32)
+    params = attention.init(jax.random.key(0), x, memory)
+    seen = memory[np.array([0, 1, 0, 2, 3, 2])]
+    want, _ = attention.apply(params, x, seen)
+    got, _ = attention.apply(params, x, memory, memory_rows=(0, 1, 0))
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_rotary_logits_depend_on_distance_only(rng):

@@ -81,9 +81,11 @@ def test_remat_and_unroll_change_nothing(params, inputs, remat, unroll):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
-def test_dropout_is_on_exactly_with_a_key(params, inputs):
+@pytest.mark.parametrize("rates", [dict(dropout=0.5), dict(dropout=0.0, attn_dropout=0.5)])
+def test_dropout_is_on_exactly_with_a_key(params, inputs, rates):
     x, ctx = inputs
-    run = lambda **rngs: Tower().apply({"params": params}, x, None, ctx, rngs=rngs)[0]
+    tower = Tower(dataclasses.replace(CFG, **rates))
+    run = jax.jit(lambda **rngs: tower.apply({"params": params}, x, None, ctx, rngs=rngs)[0])
     np.testing.assert_array_equal(run(), run())
     a, b = run(dropout=jax.random.key(0)), run(dropout=jax.random.key(1))
     assert not np.allclose(a, run()) and not np.allclose(a, b)

@@ -11,8 +11,18 @@ import pytest
 
 from configs import common
 from jvlm import paths, sharding
+from jvlm.checkpoint import Checkpoints
 from jvlm.errors import UserError
-from jvlm.losses.momentum import draw_negatives, same_group
+from jvlm.losses.momentum import (
+    Sides,
+    draw_negatives,
+    momentum_contrastive,
+    random_features,
+    same_group,
+)
+from jvlm.models import build_model
+from jvlm.objectives.albef import ALBEF
+from jvlm.objectives.momentum import COMPAT
 from jvlm.step import build_step
 
 MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
@@ -47,7 +57,7 @@ def config(task="albef", **objective):
     c.model = TASKS[task]
     options = dict(queue=32, mask_id=3, silent_ids=(1,)) if task == "albef" else {}
     if task != "text_assignment":
-        options |= dict(momentum=0.9, alpha_steps=1)
+        options |= dict(momentum=0.9, alpha_steps=3)
     c.objective = dict(name=task, **options, **objective)
     c.data.batch_size = ROWS
     # Adam's first update is g / (|g| + eps): an eps well above rounding keeps gradients that are
@@ -75,21 +85,33 @@ def batches(count):
 
 
 @functools.cache
-def run(mesh_name, task="albef", accumulate=1, steps=3, **objective):
-    """(losses, final state as numpy) of a few steps."""
+def build(mesh_name, task="albef", accumulate=1, **objective):
+    """(training, mesh)."""
     c = config(task, **objective)
     c.optim.accumulate = accumulate
     devices = None if mesh_name else jax.devices()[:1]
     mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
-    training = build_step(c, mesh)
-    losses = []
+    return build_step(c, mesh), mesh
+
+
+def go_on(training, mesh, state, part):
+    """(metrics of each step, state) of some batches; no state is a fresh one."""
+    metrics = []
     with jax.set_mesh(mesh):
-        state = training.init(jax.random.key(0, impl="threefry2x32"))
-        for batch in batches(steps):
-            if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
-                del batch["label"]
-            state, metrics = training.step(state, sharding.put_whole_batch(batch, mesh))
-            losses.append({k: float(v) for k, v in metrics.items()})
+        state = state or training.init(jax.random.key(0, impl="threefry2x32"))
+        for batch in part:
+            state, of_step = training.step(state, sharding.put_whole_batch(batch, mesh))
+            metrics.append({k: float(v) for k, v in of_step.items()})
+    return metrics, state
+
+
+@functools.cache
+def run(mesh_name, task="albef", steps=3, **options):
+    """(metrics, final state as numpy) of a few steps."""
+    part = list(batches(steps))
+    if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
+        part = [{k: v for k, v in batch.items() if k != "label"} for batch in part]
+    losses, state = go_on(*build(mesh_name, task, **options), None, part)
     flat = {
         name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
         for name in ("params", "teacher", "extra")
@@ -160,6 +182,99 @@ def test_negatives():
             np.testing.assert_allclose(got, weights / weights.sum(), atol=0.1)
 
 
+def test_a_resume_has_queue_and_teacher(tmp_path):
+    """Through a checkpoint: bit for bit, alpha and draws included; elsewhere to rounding."""
+    every = list(batches(4))
+    training, mesh = build("8x1x1", **GROUPS)
+    _, state = go_on(training, mesh, None, every[:2])
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state, {})
+    checkpoints.wait()
+    want_metrics, state = go_on(training, mesh, state, every[2:])
+    want = by_path(state)
+    for mesh_name, tolerance in (("8x1x1", 0), ("2x2x2", 1e-5)):
+        training, mesh = build(mesh_name, **GROUPS)
+        state = checkpoints.restore(2, training.state)
+        assert state.extra["pointer"] == 0 and (state.extra["image_id"] >= 0).all()
+        places = paths.flatten(jax.tree.map(lambda x: x.sharding, state.params))
+        for path, leaf in paths.flatten(state.teacher).items():  # Split as the student is.
+            assert leaf.sharding == places[path], path
+        metrics, state = go_on(training, mesh, state, every[2:])
+        for ours, theirs in zip(metrics, want_metrics):
+            np.testing.assert_allclose(*map(list, (ours.values(), theirs.values())), rtol=tolerance)
+        got = by_path(state)
+        assert got.keys() == want.keys()
+        for path in want:
+            np.testing.assert_allclose(got[path], want[path], rtol=0, atol=tolerance, err_msg=path)
+    checkpoints.close()
+
+
+def by_path(state):
+    kept = {name: getattr(state, name) for name in ("params", "teacher", "extra", "opt_state")}
+    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(kept)}
+
+
+@pytest.fixture(scope="module")
+def compat():
+    """(kind -> function of a key to the output of a first step, the texts without dropout)."""
+    text = MODEL["text"] | dict(dropout=0.3, attn_dropout=0.3)
+    model = build_model(MODEL | dict(text=text))
+    params = model.init(jax.random.key(0), model.dummy_batch(1))["params"]
+    batch = next(batches(1))
+    labels = np.full_like(batch["text"], -1)
+    labels[:2, 1] = batch["text"][:2, 1]  # Two words of the first group of rows.
+    batch |= {"masked_text": batch["text"], "masked_labels": labels}
+
+    def function(kind):
+        objective = ALBEF(model, queue=32, negatives=4, alpha_steps=9, compat=kind)
+        given = dict(teacher=objective.init_teacher(params), step=jnp.int32(0))
+        given["extra"] = objective.init_extra(jax.random.key(9), ROWS)
+        return jax.jit(lambda key: objective.loss(params, batch, rng=key, **given))
+
+    embed = jax.jit(functools.partial(model.apply, method="encode_text"))
+    embeds = embed({"params": params}, batch["text"], batch["text_mask"])
+    return {kind: function(kind) for kind in COMPAT}, embeds
+
+
+def test_the_official_teacher_reads_with_dropout(compat):
+    of, embeds = compat
+    official, fixed = (of[kind](jax.random.key(0)).extra for kind in COMPAT)
+    np.testing.assert_allclose(fixed["text"], embeds, atol=1e-6)
+    other = of["official"](jax.random.key(1)).extra
+    for x in (embeds, other["text"]):
+        assert np.abs(official["text"] - x).max() > 1e-2
+    for x in (fixed, other):  # There is none in the image tower.
+        np.testing.assert_allclose(official["image"], x["image"], atol=1e-6)
+    again = of["official"](jax.random.key(0)).extra
+    np.testing.assert_array_equal(official["text"], again["text"])
+
+
+def test_masked_words_weigh_the_same_where_that_is_fixed(compat):
+    """Three of four groups have none."""
+    official, fixed = (compat[0][kind](jax.random.key(0)).metrics["mlm"] for kind in COMPAT)
+    np.testing.assert_allclose(official * 4, fixed, rtol=1e-5)
+
+
+def test_empty_places_of_the_queue_are_left_out_where_that_is_fixed():
+    features = lambda seed, rows: Sides(
+        *(random_features(key, (rows, 8)) for key in jax.random.split(jax.random.key(seed)))
+    )
+    own, queue = (features(0, 4), features(1, 4)), features(2, 12)
+
+    @functools.partial(jax.jit, static_argnames="written")
+    def itc(written=None, filled=None):
+        part = jax.tree.map(lambda x: x[:written], queue) if written else None
+        return momentum_contrastive(*own, jnp.float32(0.1), 0.4, queue=part, filled=filled)[0]
+
+    for written in (0, 4, 12):
+        np.testing.assert_allclose(itc(12, jnp.int32(written)), itc(written), rtol=1e-6)
+    objective = ALBEF(build_model(MODEL), queue=32, compat="fixed")
+    extra = objective.init_extra(jax.random.key(0), ROWS)
+    for want in (0, 16, 32, 32):
+        assert extra["filled"] == want
+        extra = objective.update_extra(extra, {name: extra[name][:16] for name in Sides._fields})
+
+
 def test_a_batch_without_masked_words():
     """Small batches have some; a metric that is not finite would end the run."""
     losses, _ = run(None, steps=1, mlm_probability=1e-9)
@@ -173,6 +288,7 @@ def test_bad_options():
         (dict(same="sotf"), "Did you mean 'soft'"),
         (dict(negatives=1), "at least 2"),
         (dict(momentum=1.5), "momentum 1.5"),
+        (dict(compat="offical"), "Did you mean 'official'"),
     ):
         c = config()
         c.objective.update(options)

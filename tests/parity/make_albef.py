@@ -48,6 +48,7 @@ def main(source: str):
     answers()
     classification("ve", 1)
     classification("nlvr", 2)
+    text_assignment()
 
 
 def load_official(source: str) -> None:
@@ -381,30 +382,9 @@ def answers() -> None:
 def classification(name: str, images: int) -> None:
     import torch
     from models import model_nlvr, model_ve
-    from models.xbert import BertModel
 
-    official = {"ve": model_ve, "nlvr": model_nlvr}[name]
-    official.VisionTransformer = tiny_vit
-    BertModel.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
-    read = official.BertConfig.from_json_file
-    # Two layers of words, then two of both; the source has its numbers of layers in its code.
-    layers = 2 + 2 * images
-
-    def shallow(path):
-        config = read(path)
-        config.__class__ = type("Shallow", (type(config),), {})
-        type(config).num_hidden_layers = property(lambda _: layers, lambda *_: None)
-        return config
-
-    official.ALBEF.share_cross_attention = share
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(BERT, file)
-        file.flush()
-        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
-        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
-        model = official.ALBEF("", None, config)
+    model = of_layers({"ve": model_ve, "nlvr": model_nlvr}[name], 2 + 2 * images)
     model.momentum = 0.9
-    shake(model)
     rng = np.random.default_rng(2)
     batch = inputs(rng)
     if images == 2:
@@ -424,6 +404,60 @@ def classification(name: str, images: int) -> None:
         model,
         loss=loss.item(),
     )
+
+
+def text_assignment() -> None:
+    """What is drawn: which of three classes a row has, and similar images for it."""
+    import torch
+    from models import model_pretrain_nlvr
+
+    model = of_layers(model_pretrain_nlvr, 4)
+    rng = np.random.default_rng(4)
+    batch = inputs(rng)
+    own, label = np.arange(ROWS), np.arange(ROWS) % 3
+    similar = np.stack([rng.permutation(np.delete(own, i))[:2] for i in own])
+    pairs = np.stack([own, similar[:, 0]], 1), np.stack([similar[:, 0], own], 1), similar
+    batch |= {"label": label, "pairs": np.stack(pairs)[label, own]}
+    # Of each row: is its own image shown, then which is drawn, then whether it comes first.
+    thresholds = {0: (1, 1), 1: (1, 0), 2: (0,)}
+    uniform = [x for i in label for x in thresholds[i]]
+    torch.rand = lambda _: torch.tensor(float(uniform.pop(0)))
+    drawn = [row[: 1 + (i == 2)] for i, row in zip(label, similar)]
+    torch.multinomial = lambda *_: torch.tensor(drawn.pop(0))
+    before = arrays(model.state_dict())
+    words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
+    words.attention_mask = torch.tensor(batch["text_mask"]).long()
+    loss = model(torch.tensor(batch["image"].transpose(0, 3, 1, 2)), words)
+    loss.backward()
+    record("albef_text_assignment", batch, before, model, loss=loss.item())
+
+
+def of_layers(official, layers: int):
+    """A model of one or two images: two layers of words, then those of both.
+
+    The source has its numbers of layers in its code.
+    """
+    from models.xbert import BertModel
+
+    official.VisionTransformer = tiny_vit
+    BertModel.from_pretrained = classmethod(lambda cls, _, config, **how: cls(config, **how))
+    read = official.BertConfig.from_json_file
+
+    def shallow(path):
+        config = read(path)
+        config.__class__ = type("Shallow", (type(config),), {})
+        type(config).num_hidden_layers = property(lambda _: layers, lambda *_: None)
+        return config
+
+    official.ALBEF.share_cross_attention = share
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(BERT, file)
+        file.flush()
+        official.BertConfig = types.SimpleNamespace(from_json_file=shallow)
+        config = dict(image_res=SIDE, bert_config=file.name, distill=True)
+        model = official.ALBEF("", None, config | dict(vision_width=8, embed_dim=4))
+    shake(model)
+    return model
 
 
 def share(self, encoder) -> None:

@@ -33,7 +33,8 @@ class BertConfig:
       norm_eps: epsilon of every norm.
       num_types: rows of the token type table; single texts have type 0.
       pad_id: ids equal to it are padding where a batch has no `text_mask`.
-      dropout: rate on the embeddings and on residual branches.
+      dropout: rate on the embeddings and on residual branches (0.1 in BERT's training).
+      attn_dropout: rate on attention probabilities (0.1 there too).
     """
 
     vocab_size: int
@@ -47,6 +48,7 @@ class BertConfig:
     num_types: int = 2
     pad_id: int = 0
     dropout: float = 0.0
+    attn_dropout: float = 0.0
 
     kind = "bert"
 
@@ -130,5 +132,6 @@ def block_config(cfg: BertConfig, memory_width: int | None = None) -> BlockConfi
         placement="post",
         memory_width=memory_width,
         dropout=cfg.dropout,
+        attn_dropout=cfg.attn_dropout,
         std=(STD,) * 4,
     )
