@@ -196,6 +196,23 @@ def test_the_largest_batch(monkeypatch):
     assert found["cheapest_remat"] == "none"  # Four rows per chip fit.
 
 
+def test_a_queue_follows_the_batch(monkeypatch):
+    monkeypatch.setattr(plan, "POLICIES", ("none",))
+    c = albef_config()
+    c.objective.queue = 100
+    machine, tried = plan.Plan(c, "cpu:1", memory=1e-6), []
+
+    def step(config):
+        tried.append((config.data.batch_size, config.objective.queue))
+        peak = 40 * config.data.batch_size
+        return dict(per_chip=dict(peak_bytes=peak), fits=peak <= machine.capacity)
+
+    monkeypatch.setattr(machine, "step", step)
+    assert len(list(machine.find_batch())) == len(tried) > 2
+    for batch, queue in tried:
+        assert queue % batch == 0 and 0 <= queue - 100 < batch
+
+
 @pytest.mark.parametrize("capacity", [10, 140, 3_000, 77_777])
 @pytest.mark.parametrize("curve", [0, 1e-4])
 @pytest.mark.parametrize("start", [1, 32, 37])
