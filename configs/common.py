@@ -59,6 +59,10 @@ def base() -> ConfigDict:
             warmup_steps=0,
             schedule="cosine",
             end_lr=0.0,
+            warmup_lr=0.0,
+            # Steps that a rate is held for; None changes it every step.
+            warmup_every=None,
+            decay_every=None,
             accumulate=1,
         )
     )

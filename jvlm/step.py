@@ -174,31 +174,45 @@ def batch_shapes(
     """A training batch without data: key -> shape and dtype, and sharding where there is a mesh.
 
     Keys are those that the config's transforms keep, sizes the model's, except that the tokenizer
-    and the step 'language' say how long texts and labels are.
+    and the steps 'language' and 'answers' say how long texts, labels and answers are, and the step
+    'each_image' how many images a row has, else one.
 
     Raises:
       UserError: a key of which neither says a shape.
     """
     rows, dummy = config.data.batch_size, jax.eval_shape(lambda: model.dummy_batch(1))
-    steps = config.data.get("transforms", ())
+    steps = list(config.data.get("transforms", ()))
     kept = [options["keys"] for name, options in steps if name == "keep"]
-    lengths = {"text": config.tokenizer.get("max_len")}
-    for options in (options for name, options in steps if name == "language"):
-        length = options.get("max_len") or lengths["text"]
-        target = options.get("target_len") if options.get("encoder_decoder") else None
-        lengths = {"text": length, "labels": target or length}
+    members = (config.data.get("mixture") or {}).get("members", {})
+    steps += [step for member in members.values() for step in member.get("transforms", ())]
+    length = config.tokenizer.get("max_len")
+    known = {"text": ((length,), jnp.int32)} if length else {}
+    known |= dict.fromkeys(("image_id", "label", "member"), ((), jnp.int32))
+    for name, options in steps:
+        if name == "language":
+            text = options.get("max_len") or length
+            target = options.get("target_len") if options.get("encoder_decoder") else None
+            known |= {"text": ((text,), jnp.int32), "labels": ((target or text,), jnp.int32)}
+        elif name == "answers":
+            count = options.get("count", 10)
+            known["candidates"] = (count, options.get("max_len") or length), jnp.int32
+            known["answer_weight"] = (count,), jnp.float32
+        elif name == "each_image":
+            known["image_valid"] = (options["count"],), jnp.bool_
+    if "image" in dummy:
+        shape = dummy["image"].shape[1:]
+        if kept:
+            shape = (*known.get("image_valid", [()])[0], *shape[-3:])
+        known["image"] = shape, jnp.uint8
 
     def shape_and_dtype(key):
-        if key in ("image_id", "member"):
-            return (), jnp.int32
         if key.endswith("_mask"):
             return shape_and_dtype(key.removesuffix("_mask"))[0], jnp.bool_
-        if lengths.get(key):
-            return (lengths[key],), jnp.int32
+        if key in known:
+            return known[key]
         if key not in dummy:
             raise UserError(f"data.transforms keep {key!r}, of which the model has no shape")
-        shape, dtype = dummy[key].shape[1:], dummy[key].dtype
-        return shape, jnp.uint8 if key == "image" else dtype
+        return dummy[key].shape[1:], dummy[key].dtype
 
     place = mesh and sharding.batch_sharding(mesh)
     batch = {}

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jvlm.data.examples import entry
 from jvlm.data.images import BadRecord
 from jvlm.errors import UserError, did_you_mean
 
@@ -78,14 +79,18 @@ def pre_caption(
     example, rng, *, key: str, variant: str, max_words: int = 30, out: str = ""
 ) -> dict[str, Any]:
     """`clean_caption` of a text or of a list of texts."""
-    return {out or key: each(lambda text: clean_caption(text, variant, max_words), example[key])}
+    return {
+        out or key: each(lambda text: clean_caption(text, variant, max_words), entry(example, key))
+    }
 
 
 def pre_question(
     example, rng, *, key: str, variant: str, max_words: int = 50, out: str = ""
 ) -> dict[str, Any]:
     """`clean_question` of a text or of a list of texts."""
-    return {out or key: each(lambda text: clean_question(text, variant, max_words), example[key])}
+    return {
+        out or key: each(lambda text: clean_question(text, variant, max_words), entry(example, key))
+    }
 
 
 def straight_quotes(example, rng, *, key: str, out: str = "") -> dict[str, Any]:

@@ -20,8 +20,9 @@ from jvlm.data import images, texts
 from jvlm.data.augment import random_augment
 from jvlm.data.auto_augment import auto_augment
 from jvlm.data.conversations import conversation
+from jvlm.data.examples import entry
 from jvlm.data.instructions import instruct
-from jvlm.data.language import join, language, split_text
+from jvlm.data.language import answers, join, language, split_text
 from jvlm.errors import UserError, did_you_mean
 
 NO_PREPROCESS = (
@@ -114,12 +115,13 @@ def each_image(
     steps: Transform,
     count: int,
     size: int,
-    key: str = "images",
+    key: str | Sequence[str] = "images",
     out: str = "image",
 ) -> Example:
     """Runs image steps on each of several images: two of NLVR2, frames, a conversation's, or none.
 
     Args:
+      key: the entry that lists them; or several entries of one image each.
       steps: in a config a list as `data.transforms`, of steps that make the entry `image`.
       count: I; rows with fewer get black ones, which are not valid.
       size: side of the squares that `steps` make, in pixels.
@@ -131,7 +133,7 @@ def each_image(
       BadRecord: more than `count` images.
       UserError: `steps` make another size.
     """
-    encoded = example[key]
+    encoded = example[key] if isinstance(key, str) else [example[name] for name in key]
     if len(encoded) > count:
         raise images.BadRecord(f"{example.get('id', '')}: {len(encoded)} images, {count} fit in")
     stack = np.zeros((count, size, size, 3), np.uint8)
@@ -209,22 +211,20 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
     return {out or key: list(value[:count])}
 
 
-def entry(example: Mapping, key: str) -> Any:
-    """An entry of an example; 'a/b' is entry b of entry a."""
-    value: Any = example
-    for part in key.split("/"):
-        value = value[part]
-    return value
-
-
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
     """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
-    value = example[key]
+    value = entry(example, key)
     texts = [value] if isinstance(value, str) else value
     ids, mask = tokenizer(texts)
     if isinstance(value, str):
         ids, mask = ids[0], mask[0]
     return {out: ids, f"{out}_mask": mask}
+
+
+def label(example, rng, *, key: str, names: Sequence[str], out: str = "label") -> Example:
+    """The place of a text among names, int32: the number of a class; -1, unknown, of any other."""
+    value = entry(example, key)
+    return {out: np.int32(list(names).index(value) if value in names else -1)}
 
 
 def identity(example, rng, *, key: str, out: str = "image_id") -> Example:
@@ -242,6 +242,7 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 
 
 TRANSFORMS: dict[str, Callable] = {
+    "answers": answers,
     "auto_augment": auto_augment,
     "center_crop": center_crop,
     "choose": choose,
@@ -254,6 +255,7 @@ TRANSFORMS: dict[str, Callable] = {
     "instruct": instruct,
     "join": join,
     "keep": keep,
+    "label": label,
     "language": language,
     "pad_square": pad_square,
     "pre_caption": texts.pre_caption,

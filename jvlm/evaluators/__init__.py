@@ -13,6 +13,7 @@ from jvlm.data import pipeline
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose, resolve
 from jvlm.errors import UserError, did_you_mean
+from jvlm.evaluators.classification import Classification
 from jvlm.evaluators.grounding import Grounding
 from jvlm.evaluators.language import Generate, Rank
 from jvlm.evaluators.linear_probe import LinearProbe
@@ -23,6 +24,7 @@ from jvlm.evaluators.retrieval import Retrieval
 from jvlm.evaluators.zero_shot import ZeroShot
 
 EVALUATORS = {
+    "classification": Classification,
     "generate": Generate,
     "grounding": Grounding,
     "linear_probe": LinearProbe,

@@ -13,10 +13,12 @@ from jvlm.config import construct
 from jvlm.data.pipeline import collate
 from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
+from jvlm.evaluators.templates import read_names
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
 from jvlm.metrics.tasks import TASKS, check_fields, find_task
 
+_FILES = (".json", ".txt")
 _OWN = {"prompt", "prediction", "candidates", "scores"}  # Fields that no data can give.
 
 
@@ -171,9 +173,13 @@ class Rank(_Asked):
 
     Args:
       task, prompt, fields, name, inputs, count: see `Generate`.
-      candidates: the same for all; or the example's entry that lists them, 'a/b' as for fields.
-      length, label_smoothing, preselect: see `generation.Generator.rank`.
+      candidates: the same for all, or the file of a list of them, .json or a line each in .txt; or
+        the example's entry that lists them, 'a/b' as for fields.
+      length, label_smoothing, preselect, first_weight: see `generation.Generator.rank`. ALBEF's and
+        BLIP's VQA have preselect=128 of 3,128 answers, ALBEF's first_weight=2 besides.
       before: what the candidates begin with, such as the space between words of some vocabularies.
+      kept: of its candidates and their scores a row keeps the best so many, best first; default
+        all, as they are given.
     """
 
     def __init__(
@@ -190,6 +196,8 @@ class Rank(_Asked):
         length: str | float = "sum",
         label_smoothing: float = 0.0,
         preselect: int = 0,
+        first_weight: float = 1.0,
+        kept: int | None = None,
         name: str | None = None,
         inputs: Sequence[str] = (),
         count: int | None = None,
@@ -198,24 +206,35 @@ class Rank(_Asked):
             *(model, tokenizer, batches, mesh, None),
             *(task, prompt, fields, name, inputs, count),
         )
-        self._candidates, self._before = candidates, before
+        if kept is not None and kept < 1:
+            raise UserError(f"{self.name}: kept: {kept} candidates: give 1 or more, or none")
+        self._given, self._before, self._kept = candidates, before, kept
         self._how = dict(length=length, label_smoothing=label_smoothing, preselect=preselect)
+        self._how["first_weight"] = first_weight
+        # The same for all are read, and become ids, once.
+        self._shared, self._ids = None, None
+        if not isinstance(candidates, str) or candidates.endswith(_FILES):
+            read = read_names(candidates) if isinstance(candidates, str) else list(candidates)
+            if not isinstance(read, list) or not read:
+                raise UserError(f"{self.name}: no candidates: give a list of texts, or its file")
+            self._shared = read
+            self._ids = self._speaker.candidate_ids([before + str(text) for text in read])
 
     def settings(self):
-        given = {"candidates": self._candidates, "before": self._before}
+        given = {"candidates": self._given, "before": self._before}
         return super().settings() | {"ranking": given | self._how}
 
     def _answer(self, batch, examples, first):
-        if isinstance(self._candidates, str):
-            lists = [plain(read_entry(example, self._candidates)) for example in examples]
+        if self._shared is not None:
+            lists, given = [self._shared] * len(examples), self._ids
         else:
-            lists = [list(self._candidates)] * len(examples)
-        if not all(lists):
-            raise UserError(f"{self.name}: an example has no candidates")
-        most = max(map(len, lists))
-        # Every prompt has as many: the last one again, which cannot win against itself.
-        filled = [[*texts, *texts[-1:] * (most - len(texts))] for texts in lists]
-        given = [[self._before + text for text in texts] for texts in filled]
+            lists = [plain(read_entry(example, self._given)) for example in examples]
+            if not all(lists):
+                raise UserError(f"{self.name}: an example has no candidates")
+            most = max(map(len, lists))
+            # Every prompt has as many: the last one again, which cannot win against itself.
+            filled = [[*texts, *texts[-1:] * (most - len(texts))] for texts in lists]
+            given = [[self._before + text for text in texts] for texts in filled]
         scores = self._speaker.rank_batch(batch, given, **self._how)
         if np.isnan(scores).any():
             raise UserError(f"{self.name}: scores are not numbers: the weights are not finite")
@@ -223,8 +242,16 @@ class Rank(_Asked):
         for texts, row in zip(lists, scores):
             # What was not preselected is as good as impossible; JSON knows no infinity.
             values = np.maximum(row[: len(texts)].astype(np.float64), -1e9)
-            answers.append({"candidates": texts, "scores": values.tolist()})
-            answers[-1]["prediction"] = self._prediction(texts, values)
+            shown = range(len(texts))
+            if self._kept is not None:
+                shown = np.argsort(-values, kind="stable")[: self._kept].tolist()
+            answers.append(
+                {
+                    "candidates": [texts[place] for place in shown],
+                    "scores": [float(values[place]) for place in shown],
+                    "prediction": self._prediction(texts, values),
+                }
+            )
         return answers
 
     def _prediction(self, texts: Sequence[str], scores: np.ndarray) -> Any:

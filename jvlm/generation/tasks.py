@@ -5,7 +5,7 @@
 import functools
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,18 @@ NO_TOKENIZER = (
     "the model has no tokenizer: put its vocabulary files beside the checkpoint, or give "
     "load(tokenizer=...)"
 )
+
+
+class Candidates(NamedTuple):
+    """Answers to rank, end tokens included.
+
+    Attributes:
+      ids: int32[C, T] for all prompts, or int32[B, C, T].
+      mask: bool, as `ids`.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
 
 
 class TextTasks:
@@ -115,7 +127,8 @@ class TextTasks:
           prompts: B strings.
           candidates: C answers, or C for each prompt. They follow the prompt as they are: where
             the vocabulary has words with their space, begin them with it.
-          **options: `length`, `label_smoothing` and `preselect` of `generation.Generator.rank`.
+          **options: `length`, `label_smoothing`, `preselect` and `first_weight` of
+            `generation.Generator.rank`.
 
         Returns:
           float32[B, C], higher is likelier.
@@ -125,16 +138,30 @@ class TextTasks:
     def rank_batch(
         self,
         batch: Mapping[str, Any],
-        candidates: Sequence[str] | Sequence[Sequence[str]],
+        candidates: Sequence[str] | Sequence[Sequence[str]] | Candidates,
         **options: Any,
     ) -> np.ndarray:
-        """The same from a batch of any size."""
+        """The same from a batch of any size; `candidates` may be what `candidate_ids` gave."""
+        count = len(batch["text"])
+        given = candidates
+        if not isinstance(given, Candidates):
+            given = self.candidate_ids(candidates)
+        if given.ids.ndim == 3 and len(given.ids) != count:
+            raise UserError(f"rank: {len(given.ids)} lists of candidates, {count} prompts")
+        scores = []
+        for rows in _pieces(count):
+            piece = {key: value[rows] for key, value in batch.items()}
+            own = given if given.ids.ndim == 2 else Candidates(*(x[rows] for x in given))
+            params = self._decoding_params()
+            scores.append(self._generator.rank(params, piece, *own, rows=rows, **options))
+        return np.concatenate(scores)[:count]
+
+    def candidate_ids(self, candidates: Sequence[str] | Sequence[Sequence[str]]) -> Candidates:
+        """Answers for `rank_batch`, read once for all of its calls."""
         if isinstance(candidates, str) or not len(candidates):
             raise UserError("rank: give a list of candidates, at least one")
-        if isinstance(candidates[0], str):
-            lists = [self._answers(candidates, "candidates")]
-        else:
-            lists = [self._answers(texts, "candidates") for texts in candidates]
+        shared = isinstance(candidates[0], str)
+        lists = [self._answers(x, "candidates") for x in ([candidates] if shared else candidates)]
         if len({len(answers) for answers in lists}) > 1:
             raise UserError("rank: give every prompt the same number of candidates")
         longest = max(len(ids) for answers in lists for ids in answers)
@@ -144,18 +171,7 @@ class TextTasks:
             for column, answer in enumerate(answers):
                 ids[row, column, : len(answer)] = answer
                 mask[row, column, : len(answer)] = True
-        count = len(batch["text"])
-        if isinstance(candidates[0], str):
-            ids, mask = (np.repeat(x, count, axis=0) for x in (ids, mask))
-        elif len(lists) != count:
-            raise UserError(f"rank: {len(lists)} lists of candidates, {count} prompts")
-        scores = []
-        for rows in _pieces(count):
-            piece = {key: value[rows] for key, value in batch.items()}
-            given = (ids[rows], mask[rows])
-            params = self._decoding_params()
-            scores.append(self._generator.rank(params, piece, *given, rows=rows, **options))
-        return np.concatenate(scores)[:count]
+        return Candidates(ids[0], mask[0]) if shared else Candidates(ids, mask)
 
     def _stacked_params(self) -> dict:
         """The weights as they are stored."""

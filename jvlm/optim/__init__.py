@@ -58,6 +58,9 @@ def make_optimizer(
     warmup_steps: int = 0,
     schedule: str = "cosine",
     end_lr: float = 0.0,
+    warmup_lr: float = 0.0,
+    warmup_every: int | None = None,
+    decay_every: int | None = None,
     accumulate: int = 1,
 ) -> Optimizer:
     """Builds clip -> optimizer -> decay -> rates.
@@ -75,7 +78,7 @@ def make_optimizer(
       weight_decay: rule list; decoupled, multiplied by the current learning rate as in torch.
       lr_scale: rule list of factors on the learning rate.
       clip_norm: largest global gradient norm.
-      warmup_steps, schedule, end_lr: see `make_schedule`.
+      warmup_steps, schedule, end_lr, warmup_lr, warmup_every, decay_every: see `make_schedule`.
       accumulate: micro-batches whose gradients are averaged.
     """
     if name not in RULES:
@@ -88,7 +91,8 @@ def make_optimizer(
     for key, value in options.items():
         if not isinstance(value, int | float):
             raise UserError(f"optim.{key} {value!r}: a number, or None for the optimizer's own")
-    rate = make_schedule(lr, steps, warmup_steps, schedule, end_lr)
+    stairs = (warmup_lr, warmup_every, decay_every)
+    rate = make_schedule(lr, steps, warmup_steps, schedule, end_lr, *stairs)
     decay = paths.resolve(weight_decay, params, what="optim.weight_decay")
     scale = paths.resolve(lr_scale, params, what="optim.lr_scale")
     table = {"trainable": dict(trainable), "decay": decay, "lr": scale}

@@ -17,22 +17,60 @@ SCHEDULES = {
 
 
 def make_schedule(
-    lr: float, steps: int, warmup_steps: int = 0, schedule: str = "cosine", end_lr: float = 0.0
+    lr: float,
+    steps: int,
+    warmup_steps: int = 0,
+    schedule: str = "cosine",
+    end_lr: float = 0.0,
+    warmup_lr: float = 0.0,
+    warmup_every: int | None = None,
+    decay_every: int | None = None,
 ) -> Callable:
     """Learning rate by step: linear warm-up to `lr`, then towards `end_lr` at `steps`.
 
-    The first step already has 1/warmup_steps of the rate (not zero), as in open_clip's
-    scheduler.py.
+    The first step already has 1/warmup_steps of the way (not none of it), as in open_clip's
+    scheduler.py. `warmup_every` and `decay_every` are ALBEF's and BLIP's stairs, whose scripts set
+    the rate every 100 iterations of the first epoch and then once an epoch (salesforce/ALBEF
+    Pretrain.py, scheduler/cosine_lr.py; salesforce/BLIP utils.py).
+
+    Args:
+      lr: peak rate.
+      steps: length of the run.
+      warmup_steps: steps to the peak.
+      schedule: key of `SCHEDULES`.
+      end_lr: rate at the end.
+      warmup_lr: rate that the warm-up begins with.
+      warmup_every: the warm-up is a stair of so many steps, the first of them one step longer: its
+        rates are set behind a step.
+      decay_every: the decay is a stair of so many steps, an epoch. It counts from the run's first
+        step, and with it the first epoch ends the warm-up.
+
+    Raises:
+      UserError: an unknown schedule, or numbers that make no sense.
     """
     if schedule not in SCHEDULES:
         hint = did_you_mean(schedule, SCHEDULES)
         raise UserError(f"optim.schedule {schedule!r} is unknown.{hint}")
     if warmup_steps > steps:
         raise UserError(f"optim.warmup_steps {warmup_steps} exceeds steps {steps}")
+    for name, value in (("warmup_every", warmup_every), ("decay_every", decay_every)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(f"optim.{name} {value!r}: a number of steps, or None for every step")
 
     def rate(step):
-        share = jnp.clip((step - warmup_steps) / max(1, steps - warmup_steps), 0, 1)
-        decayed = end_lr + (lr - end_lr) * SCHEDULES[schedule](share)
-        return jnp.where(step < warmup_steps, lr * (step + 1) / max(1, warmup_steps), decayed)
+        if decay_every:
+            share = step // decay_every / (steps / decay_every)
+        else:
+            share = (step - warmup_steps) / max(1, steps - warmup_steps)
+        decayed = end_lr + (lr - end_lr) * SCHEDULES[schedule](jnp.clip(share, 0, 1))
+        if warmup_every:
+            done = jnp.maximum(step - 1, 0) // warmup_every * warmup_every
+            warms = done < warmup_steps
+        else:
+            done, warms = step + 1, step < warmup_steps
+        if decay_every:
+            warms &= step < decay_every
+        warm = warmup_lr + (lr - warmup_lr) * done / max(1, warmup_steps)
+        return jnp.where(warms, warm, decayed)
 
     return rate

@@ -120,6 +120,32 @@ def test_written_answers_score_alike(build, mesh, speaker, tmp_path):
     assert rows[1]["prediction"] == ["yes", "no", "red"][scores[0].argmax()]
 
 
+@pytest.mark.parametrize("ending", ["json", "txt"])
+def test_a_file_of_candidates(build, mesh, tmp_path, ending):
+    """Read once; a row keeps the best, as scoring them one by one finds them."""
+    make, params = build
+    answers, path = ["red", "yes", "no", "blue"], tmp_path / f"answers.{ending}"
+    path.write_text(json.dumps(answers) if ending == "json" else "\n".join(answers))
+    given = dict(before=" ", count=4)
+    full = make(a=section("rank", candidates=answers, **given))["a"]
+    short = section("rank", candidates=str(path), kept=2, preselect=3, first_weight=2.0, **given)
+    short = make(b=short)["b"]
+    with jax.set_mesh(mesh):
+        full, rows = full.predict(params).rows, short.predict(params).rows
+        twice = make(c=section("rank", candidates=answers, first_weight=2.0, **given))["c"]
+        twice = twice.predict(params).rows
+    for row, all_of_them, plain in zip(rows, twice, full):
+        assert all_of_them["candidates"] == plain["candidates"] == answers
+        assert all(a < b for a, b in zip(all_of_them["scores"], plain["scores"]))
+        scores = dict(zip(answers, all_of_them["scores"]))
+        assert row["prediction"] == row["candidates"][0] and len(row["candidates"]) == 2
+        got = [scores[text] for text in row["candidates"]]
+        np.testing.assert_allclose(row["scores"], got, rtol=1e-5)
+        assert row["scores"][0] >= row["scores"][1]
+    with pytest.raises(UserError, match="exact: kept: 0 candidates"):
+        make(b=section("rank", candidates=answers, kept=0))
+
+
 @pytest.mark.parametrize("task", ["auc", "visdial"])
 def test_tasks_of_scores(build, mesh, task):
     """They get the candidates' scores, not the best one's text."""
@@ -233,8 +259,7 @@ def test_no_tokenizer(mesh, speaker):
         Generate(speaker[0], None, Examples(), mesh, "exact", "x", {})
     with pytest.raises(UserError, match="no candidates"):
         fields = dict(answers="qa/answer")
-        rank = Rank(*speaker[:2], Examples(), mesh, "exact", "x", fields, candidates=())
-        rank.run(speaker[2])
+        Rank(*speaker[:2], Examples(), mesh, "exact", "x", fields, candidates=())
 
 
 class Matcher(nn.Module):

@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The optimizer against its formula, rule lists, schedules."""
 
+import json
+import pathlib
+
+import jax
 import numpy as np
 import optax
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from jvlm import optim, paths
 from jvlm.errors import UserError
 
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 PARAMS = {
     "vision": {"blocks": {name: np.ones((3, 2), np.float32) for name in ("kernel", "bias")}},
     "head": {name: np.ones(4, np.float32) for name in ("kernel", "bias")},
@@ -69,6 +74,25 @@ def test_schedule():
     np.testing.assert_allclose([rate(110), rate(500)], 0.1, rtol=1e-5)
     assert float(optim.make_schedule(1.0, 10, schedule="linear")(5)) == 0.5
     assert float(optim.make_schedule(2.0, 10, schedule="constant")(9)) == 2.0
+
+
+def test_stairs_are_those_of_the_scripts():
+    """Step by step, of a warm-up that is over before the first epoch is and of one that is not."""
+    runs = json.loads((GOLDEN / "albef_schedule.json").read_text())
+    for name, run in runs.items():
+        given = run["given"]
+        rate = jax.jit(jax.vmap(optim.make_schedule(**given, warmup_every=100)))
+        got = rate(np.arange(given["steps"]))
+        starts, values = zip(*run["changes"])
+        want = np.repeat(values, np.diff([*starts, given["steps"]]))
+        np.testing.assert_allclose(got, want, rtol=2e-6, err_msg=name)
+
+
+def test_a_warm_up_may_begin_above_zero():
+    rate = optim.make_schedule(1.0, 110, warmup_steps=10, warmup_lr=0.5)
+    np.testing.assert_allclose([rate(s) for s in (0, 4, 9)], [0.55, 0.75, 1.0], rtol=1e-6)
+    with pytest.raises(UserError, match="optim.decay_every 0: a number of steps"):
+        build(decay_every=0)
 
 
 def test_nothing_trained_and_unknown_names():
