@@ -6,11 +6,11 @@ import argparse
 
 import numpy as np
 import pytest
+import torch
 
 from jvlm.convert import torch_file
 from jvlm.convert.files import Pickled
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
 
