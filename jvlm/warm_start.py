@@ -168,7 +168,7 @@ def _teach(
 def _fill_queues(extra: Any, sources: Sequence[Mapping[str, Any]]) -> Any:
     """An objective's queues as those of a source, as far as it has them, if they are as long."""
     for queues in sources:
-        known = {name: np.asarray(queues[name]) for name in extra if name in queues}
+        known = {name: _fetch(queues[name]) for name in extra if name in queues}
         if known and all(value.size == extra[name].size for name, value in known.items()):
             return extra | {
                 name: _like(value.reshape(extra[name].shape), name, extra[name])

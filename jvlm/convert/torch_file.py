@@ -47,6 +47,9 @@ class Opaque:
     def __init__(self, *args, **kwargs):
         pass
 
+    def __call__(self, *args, **kwargs):
+        return self
+
     def __setstate__(self, state):
         pass
 
@@ -89,6 +92,9 @@ class StoredTensor:
     ):
         self.shape = tuple(shape)
         self._storage, self._start, self._strides = storage, start, tuple(strides)
+        last = start + sum((size - 1) * stride for size, stride in zip(shape, strides))
+        if min(start, *shape, *strides, 0) < 0 or (0 not in shape and last >= storage.size):
+            raise ValueError("a tensor is larger than its storage")
 
     def read(self, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
         """The tensor, or the i-th of n equal parts of an axis."""
@@ -150,8 +156,19 @@ def _read_legacy(path: Path) -> Any:
         keys = _Unpickler(stream, file).load()
         end = stream.tell()
     for key in keys:
-        end = unpickler.storages[key].lie_at(end + 8)  # Behind its size.
+        end = unpickler.storages.pop(key).lie_at(end + 8)  # Behind its size.
+    if unpickler.storages:
+        raise ValueError("it is truncated")
     return content
+
+
+KNOWN = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor"): StoredTensor,
+    ("torch._utils", "_rebuild_tensor_v2"): StoredTensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -165,13 +182,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch", "Size"): tuple,
-            ("torch._utils", "_rebuild_tensor_v2"): StoredTensor,
-            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-        }
-        return known.get((module, name)) or type(name, (Opaque,), {})
+        return KNOWN.get((module, name)) or type(name, (Opaque,), {})
 
     def persistent_load(self, pid: tuple) -> _Storage:
         _, dtype, key, _, size, *view = pid

@@ -83,6 +83,15 @@ def test_files_before_torch_1_6(tmp_path):
     np.testing.assert_array_equal(tensors.read("a"), WHOLE)
 
 
+def outside(path):
+    """A tensor of more numbers than there are."""
+    content = b"\x80\x02" + torch_file._tensor(0, (3,), np.float32) + b"."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", content.replace(b"K\x03", b"K\x02", 1))
+        archive.writestr("x/data/0", bytes(8))
+    return path
+
+
 def cut(path, share):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     return path
@@ -121,6 +130,7 @@ def number(path):
         (lambda path: cut(write(path), 0.7), "not a file of torch.save, or damaged"),
         (lambda path: cut(legacy(path), 0.9), "damaged: it is truncated"),
         (lambda path: legacy(path, magic=3), "a pickle of something else"),
+        (outside, "a tensor is larger than its storage"),
         (compressed, "is compressed"),
         (big_endian, "big-endian"),
         (text, "not a file of torch.save, or damaged"),
