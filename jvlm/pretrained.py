@@ -93,6 +93,8 @@ class Pretrained(ImageTasks, TextTasks):
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what the checkpoint's generation_config.json says of a language model.
       step: of a run: the checkpoint's.
+      momentum: () -> (the moving average that taught it or is kept in its file, else None;
+        queues of features), read when it is asked for.
     """
 
     model: nn.Module
@@ -104,6 +106,7 @@ class Pretrained(ImageTasks, TextTasks):
     resize: Mapping[str, bool] = dataclasses.field(default_factory=lambda: {"antialias": False})
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step: int | None = None
+    momentum: Callable[[], tuple[dict | None, dict]] = lambda: (None, {})
 
     @property
     def config(self) -> Any:
@@ -138,13 +141,15 @@ class Pretrained(ImageTasks, TextTasks):
 
         Args:
           path: a folder, new or empty.
-          format: 'hf', which transformers loads as the model that it is, 'open_clip', or 'peft':
-            the adapters alone, which PEFT loads onto what 'hf' writes.
+          format: 'hf', which transformers loads as the model that it is; 'open_clip'; 'albef', the
+            .pth of ALBEF's own code, with the run's average and queues; or 'peft': the adapters
+            alone, which PEFT loads onto what 'hf' writes.
           dtype: of the tensors: float32, float16 or bfloat16.
 
         Raises:
           UserError: the format has no such model, by what differs; or the folder.
         """
+        tokenizer = self.processor.tokenizer
         with _new_folder(path) as part:
             convert.export(
                 part,
@@ -155,9 +160,11 @@ class Pretrained(ImageTasks, TextTasks):
                 self.processor.steps,
                 dtype,
                 self.generation,
+                None if tokenizer is None else tokenizer.max_len,
+                self.momentum,
             )
-            if self.processor.tokenizer is not None and format != "peft":
-                self.processor.tokenizer.export(part)
+            if tokenizer is not None and format != "peft":
+                tokenizer.export(part)
 
     def merge_adapters(self) -> "Pretrained":
         """The model with its LoRA adapters added to the weights: as fast as without them.
@@ -198,7 +205,8 @@ def load(
 
     Args:
       path: a run directory, what `Pretrained.save` wrote, or a published checkpoint: a folder of
-        transformers or open_clip, a file of OpenAI's CLIP or of cn_clip.
+        transformers, open_clip or timm, a file of OpenAI's CLIP, cn_clip, ALBEF, LAVIS's ALBEF,
+        DeiT or Google's ViT.
       step: of a run: a checkpoint's step, 'best' (by the run's metric) or 'latest'.
       mesh: default one device.
       dtype: of matmul weights and compute; default as trained, or float32.
@@ -262,10 +270,19 @@ def _load_run(
     frozen = _with_dtype(frozen, config.compute.dtype)
     params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
     checkpoints.close()
+
+    def momentum() -> tuple[dict | None, dict]:
+        checkpoints = Checkpoints(path, read_only=True)
+        place = functools.partial(sharding.placed, mesh=mesh)
+        read = checkpoints.restore_momentum(step, place, sharding.replicated(mesh))
+        checkpoints.close()
+        return read
+
     if dtype is not None:
         params = cast_weights(params, dtype)
     processor = Processor(config.preprocess, tokenizer)
-    return Pretrained(model, params, processor, mesh, config.model.name, config, step=step)
+    about = (config.model.name, config)
+    return Pretrained(model, params, processor, mesh, *about, step=step, momentum=momentum)
 
 
 def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretrained:
@@ -310,8 +327,12 @@ def _load_published(
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
     params, tokenizer = convert.load(published, abstract, tokenizer, quantise)
     processor = Processor(published.preprocess, tokenizer)
-    kept = {"resize": published.resize, "generation": published.generation}
-    return Pretrained(model, params, processor, mesh, published.model, **kept)
+    return Pretrained(
+        *(model, params, processor, mesh, published.model),
+        resize=published.resize,
+        generation=published.generation,
+        momentum=lambda: convert.load_momentum(published, abstract),
+    )
 
 
 def _quantise(m: Pretrained, rules: quantise_lib.Rules) -> None:
@@ -346,16 +367,23 @@ def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
         fn = functools.partial(resize_positions, old=grids[0], new=grids[1], **m.resize)
         return jax.jit(fn, out_shardings=sharding.replicated(m.mesh))(pos)
 
-    params = paths.map_with_path(
-        lambda path, leaf: resized(leaf) if path in POSITIONS else leaf, m.params
-    )
+    def fit(params: Mapping) -> dict:
+        return paths.map_with_path(
+            lambda path, leaf: resized(leaf) if path in POSITIONS else leaf, params
+        )
+
+    def momentum() -> tuple[dict | None, dict]:
+        average, queues = m.momentum()
+        return average and fit(average), queues
+
     steps = m.processor.steps
     if steps is not None:
         steps = [
             step for name, options in steps for step in _resized_step(name, options, old, size)
         ]
     processor = Processor(steps, m.processor.tokenizer)
-    return dataclasses.replace(m, model=m.model.clone(cfg=cfg), params=params, processor=processor)
+    changed = dict(model=m.model.clone(cfg=cfg), params=fit(m.params), momentum=momentum)
+    return dataclasses.replace(m, processor=processor, **changed)
 
 
 def _resized_step(name: str, options: Mapping, old: Sequence[int], new: Sequence[int]) -> list:

@@ -134,9 +134,9 @@ def test_a_file_of_candidates(build, mesh, tmp_path, ending):
         full, rows = full.predict(params).rows, short.predict(params).rows
         twice = make(c=section("rank", candidates=answers, first_weight=2.0, **given))["c"]
         twice = twice.predict(params).rows
-    for row, all_of_them, plain in zip(rows, twice, full):
-        assert all_of_them["candidates"] == plain["candidates"] == answers
-        assert all(a < b for a, b in zip(all_of_them["scores"], plain["scores"]))
+    for row, all_of_them, once in zip(rows, twice, full):
+        assert all_of_them["candidates"] == once["candidates"] == answers
+        assert all(a < b for a, b in zip(all_of_them["scores"], once["scores"]))
         scores = dict(zip(answers, all_of_them["scores"]))
         assert row["prediction"] == row["candidates"][0] and len(row["candidates"]) == 2
         got = [scores[text] for text in row["candidates"]]
