@@ -174,7 +174,9 @@ class ImageTasks:
         with jax.set_mesh(self.mesh):
             return embed_all(fn, self.params, make, count, self.mesh, batch_size)
 
-    def _pair_ids(self, images: Sequence, texts: Sequence[str], what: str):
+    def _pair_ids(
+        self, images: Sequence, texts: Sequence[str], what: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(images, str) or isinstance(texts, str) or len(images) != len(texts):
             raise UserError(f"{what}: give as many images as texts")
         if not len(images):
