@@ -41,7 +41,7 @@ class Heat:
         """See `place`."""
         return place(self.phrase, self.frame)
 
-    def box(self, threshold: float = 0.5) -> np.ndarray:
+    def box(self, threshold: float = 0.2) -> np.ndarray:
         """See `find_box`."""
         return find_box(self.phrase, self.frame, threshold)
 
@@ -67,8 +67,12 @@ def enlarge(heat: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def place(heat: np.ndarray, frame: Frame) -> np.ndarray:
-    """Where the enlarged map is highest: float64[2], x and y in the image's pixels."""
-    return [frame.x, frame.y] + peak(enlarge(heat, frame)) * [frame.dx, frame.dy]
+    """The middle of the hottest patch: float64[2], x and y in the image's pixels.
+
+    Not of the enlarged map: beyond the middle of a patch at the border that goes on as it is, and a
+    maximum there would lie on the image's edge.
+    """
+    return [frame.x, frame.y] + peak(heat) * [frame.dx, frame.dy]
 
 
 def score_boxes(heat: np.ndarray, frame: Frame, boxes: np.ndarray) -> np.ndarray:
@@ -94,13 +98,12 @@ def score_boxes(heat: np.ndarray, frame: Frame, boxes: np.ndarray) -> np.ndarray
     return np.where(area > 0, total / np.sqrt(np.where(area > 0, area, 1.0)), 0.0)
 
 
-def find_box(heat: np.ndarray, frame: Frame, threshold: float = 0.5) -> np.ndarray:
+def find_box(heat: np.ndarray, frame: Frame, threshold: float = 0.2) -> np.ndarray:
     """The box of the largest connected region that is hot (Zhou et al. 2016, section 3.2).
 
     Args:
       heat, frame: as of `enlarge`.
-      threshold: a pixel is hot that reaches this share of the maximum (0.2 in the paper, whose maps
-        are wider).
+      threshold: a pixel is hot that reaches this share of the maximum.
 
     Returns:
       float64[4], x0, y0, x1, y1 in the image's pixels; all of the image where the map is empty.

@@ -149,7 +149,7 @@ class ImageTasks:
         images: Sequence,
         phrases: Sequence[str],
         *,
-        threshold: float = 0.5,
+        threshold: float = 0.2,
         mode: str = "itm",
         layer: int | None = None,
     ) -> np.ndarray:
@@ -174,7 +174,9 @@ class ImageTasks:
         with jax.set_mesh(self.mesh):
             return embed_all(fn, self.params, make, count, self.mesh, batch_size)
 
-    def _pair_ids(self, images: Sequence, texts: Sequence[str], what: str):
+    def _pair_ids(
+        self, images: Sequence, texts: Sequence[str], what: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(images, str) or isinstance(texts, str) or len(images) != len(texts):
             raise UserError(f"{what}: give as many images as texts")
         if not len(images):
@@ -206,6 +208,6 @@ class ImageTasks:
 
     @functools.cached_property
     def _encoders(self):
-        if not hasattr(self.model, "encode_text"):
-            raise UserError(f"{self.name} is a language model: it embeds nothing")
+        if not hasattr(self.model, "encode_image"):
+            raise UserError(f"{self.name} embeds nothing")
         return encoders(self.model, self.mesh)

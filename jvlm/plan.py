@@ -16,6 +16,7 @@ from jvlm.errors import UserError
 from jvlm.flops import step_flops
 from jvlm.hlo import Collective, Program
 from jvlm.layers.stack import REMAT_POLICIES
+from jvlm.objectives import OBJECTIVES
 from jvlm.pretrained import load
 from jvlm.step import batch_shapes, build_step
 from jvlm.topology import Topology, get_topology
@@ -214,7 +215,8 @@ class Plan:
         """Looks for the largest batch per rematerialisation policy, and gives each try.
 
         Between the tried sizes peaks grow about linearly, so that the next try is where the line
-        through the two nearest meets the capacity. Sizes are on a grid of four significant bits.
+        through the two nearest meets the capacity. Sizes are on a grid of four significant bits; an
+        objective's queue, which must be a multiple of the batch, is tried with the next one.
 
         Raises:
           UserError: no capacity to look against.
@@ -226,12 +228,17 @@ class Plan:
         group = group if isinstance(group, int) else 1
         unit = math.lcm(shards * self.config.optim.accumulate, group)
         start = max(self.config.data.batch_size // unit, 1)
+        kind = OBJECTIVES.get(self.config.objective.name)
+        queue = self.config.objective.get("queue", getattr(kind, "queue", 0))
         for remat in POLICIES:
             tried: dict[int, int] = {}
             size = start
             while size is not None:
                 config = self.config.copy_and_resolve_references()
                 config.compute.remat, config.data.batch_size = remat, size * unit
+                if queue:
+                    with config.unlocked():
+                        config.objective.queue = -(-queue // (size * unit)) * size * unit
                 result = self.step(config)
                 peak = result["per_chip"]["peak_bytes"]
                 tried[size] = peak if result["fits"] else max(peak, self.capacity + 1)

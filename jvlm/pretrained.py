@@ -205,7 +205,8 @@ def load(
 
     Args:
       path: a run directory, what `Pretrained.save` wrote, or a published checkpoint: a folder of
-        transformers or open_clip, a file of OpenAI's CLIP or of cn_clip.
+        transformers, open_clip or timm, a file of OpenAI's CLIP, cn_clip, ALBEF, LAVIS's ALBEF,
+        DeiT or Google's ViT.
       step: of a run: a checkpoint's step, 'best' (by the run's metric) or 'latest'.
       mesh: default one device.
       dtype: of matmul weights and compute; default as trained, or float32.

@@ -129,17 +129,19 @@ def apply(
     pieces = paths.flatten(filled)
 
     def update(tree: Any) -> Any:
+        if tree is None:
+            return None
         return paths.map_with_path(lambda path, leaf: pieces.get(path, leaf), tree)
 
-    # Averages have buffers of their own: they are donated to the step like the weights.
-    ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
-    teacher, extra = state.teacher, state.extra
+    # Averages start with the weights, in buffers of their own: all are donated to the step.
+    teacher, ema = jax.jit(_copy)((update(state.teacher), update(state.ema)))
+    extra = state.extra
     if teacher is not None or extra:
         momentum = {name: source.momentum() for name, source in read.items()}
         extra = _fill_queues(extra, [queues for _, queues in momentum.values()])
-    if teacher is not None:
-        averages = {name: _flatten(average or {}) for name, (average, _) in momentum.items()}
-        teacher = _teach(jax.jit(_copy)(update(teacher)), origins, averages)
+        if teacher is not None:
+            averages = {name: _flatten(average or {}) for name, (average, _) in momentum.items()}
+            teacher = _teach(teacher, origins, averages)
     state = state.replace(
         params=update(state.params),
         statistics=update(state.statistics),
@@ -168,7 +170,7 @@ def _teach(
 def _fill_queues(extra: Any, sources: Sequence[Mapping[str, Any]]) -> Any:
     """An objective's queues as those of a source, as far as it has them, if they are as long."""
     for queues in sources:
-        known = {name: np.asarray(queues[name]) for name in extra if name in queues}
+        known = {name: _fetch(queues[name]) for name in extra if name in queues}
         if known and all(value.size == extra[name].size for name, value in known.items()):
             return extra | {
                 name: _like(value.reshape(extra[name].shape), name, extra[name])

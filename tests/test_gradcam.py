@@ -78,14 +78,15 @@ def test_places_and_regions():
     values = np.zeros((4, 4), np.float32)
     values[1:3, 3], values[3, 0] = 1.0, 1.2
     whole = find_frame((), 80, 40)
-    x, y = heat.place(values, whole)
-    assert 0 <= x <= 20 and 30 <= y <= 40  # The hottest cell,
-    box = heat.find_box(values, whole)
-    np.testing.assert_allclose(box, [60, 10, 80, 30], atol=3)  # and the largest region.
+    assert heat.place(values, whole).tolist() == [10, 35]  # The hottest patch,
+    box = heat.find_box(values, whole, 0.5)
+    np.testing.assert_allclose(box, [60, 10, 80, 30], atol=3)  # and the largest region,
+    assert heat.find_box(values, whole)[0] < box[0]  # by less heat a larger one.
     # A map of the middle square of a wide image.
     middle = find_frame([("resize_center_crop", dict(size=20))], 80, 40)
     assert middle == Frame(80, 40, 20.0, 0.0, 40.0, 40.0)
-    np.testing.assert_allclose(heat.find_box(values, middle), [50, 10, 60, 30], atol=2)
+    assert heat.place(values, middle).tolist() == [25, 35]
+    np.testing.assert_allclose(heat.find_box(values, middle, 0.5), [50, 10, 60, 30], atol=2)
     empty = heat.find_box(np.zeros((4, 4), np.float32), middle)
     np.testing.assert_array_equal(empty, [0, 0, 80, 40])
     assert heat.score_boxes(values, whole, np.array([[5, 5, 5, 9], [90, 0, 99, 9]])).tolist() == [

@@ -17,6 +17,7 @@ from configs import common
 from jvlm import cli, plan, sharding, topology
 from jvlm.errors import UserError
 from jvlm.step import batch_shapes, build_step
+from tests.objectives.test_albef import config as albef_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
@@ -86,6 +87,25 @@ def test_arguments_are_the_bytes_of_a_real_run(result):
     assert chip["peak_bytes"] >= chip["arguments_bytes"] + chip["temporaries_bytes"]
 
 
+def test_memory_by_what_it_is_for(result, monkeypatch):
+    c = albef_config()
+    c.ema.decay = 0.9
+    c.tokenizer = dict(kind="wordpiece", path="vocab", max_len=6)
+    c.data.transforms = (("keep", dict(keys=("image", "text", "text_mask"))),)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", out_of_memory)
+    found = plan.Plan(c, "gpu:l4:8").step()
+    chip = {name.removesuffix("_bytes"): size for name, size in found["per_chip"].items()}
+    assert chip["extra"] == 2 * 32 * 8 * 4 + 4  # Two queues and their pointer.
+    assert chip["ema"] == chip["parameters"] == chip["gradients"]
+    untaught = (8 * 2 + 2) + 1  # Matching head and temperature.
+    assert chip["teacher"] == chip["parameters"] - 4 * untaught
+    assert chip["optimizer"] >= 2 * chip["parameters"]
+    names = ["parameters", "teacher", "ema", "queues", "optimizer", "gradients", "batch"]
+    said = [line.split()[0] for line in plan.describe(found)]
+    assert said[2 : 2 + len(names)] == names
+    assert not {"teacher", "ema", "queues"} & {line.split()[0] for line in plan.describe(result)}
+
+
 def test_json(result):
     result = json.loads(json.dumps(result))
     wanted = ("arguments_bytes", "temporaries_bytes", "peak_bytes", "capacity_bytes")
@@ -144,14 +164,15 @@ def test_without_libtpu(monkeypatch):
         topology.get_topology("v5e:8x8")
 
 
-def test_out_of_memory_of_the_compiler_is_a_verdict(monkeypatch):
+def out_of_memory(self):
+    """In place of a compiler."""
     message = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
     message += "temporaries (28.50G) exceeds available HBM (15.75G)."
+    raise jax.errors.JaxRuntimeError(message)
 
-    def compile(self, *args, **kwargs):
-        raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
+def test_out_of_memory_of_the_compiler_is_a_verdict(monkeypatch):
+    monkeypatch.setattr(jax.stages.Lowered, "compile", out_of_memory)
     result = plan.Plan(tiny(), "gpu:l4:8").step()
     assert not result["fits"] and result["per_chip"]["peak_bytes"] == 28.5 * 2**30
     assert result["collectives"] == [] and result["bound_by"] == "compute"
@@ -173,6 +194,23 @@ def test_the_largest_batch(monkeypatch):
         found["batch_per_chip"] * 1.125 + 1
     )
     assert found["cheapest_remat"] == "none"  # Four rows per chip fit.
+
+
+def test_a_queue_follows_the_batch(monkeypatch):
+    monkeypatch.setattr(plan, "POLICIES", ("none",))
+    c = albef_config()
+    c.objective.queue = 100
+    machine, tried = plan.Plan(c, "cpu:1", memory=1e-6), []
+
+    def step(config):
+        tried.append((config.data.batch_size, config.objective.queue))
+        peak = 40 * config.data.batch_size
+        return dict(per_chip=dict(peak_bytes=peak), fits=peak <= machine.capacity)
+
+    monkeypatch.setattr(machine, "step", step)
+    assert len(list(machine.find_batch())) == len(tried) > 2
+    for batch, queue in tried:
+        assert queue % batch == 0 and 0 <= queue - 100 < batch
 
 
 @pytest.mark.parametrize("capacity", [10, 140, 3_000, 77_777])

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published recipes in miniature: each kind trains, and stages start where others ended."""
 
+import functools
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import jvlm
 from jvlm import config as config_lib
@@ -21,6 +24,7 @@ from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
 from jvlm.tokenizers import MAKERS
 from jvlm.train import build_data, make_tokenizer
+from jvlm.warm_start import OPS
 from tests.test_config import RECIPES
 
 # One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
@@ -154,29 +158,106 @@ STARTS = [
         {"A": ("clip", "ViT-B/16-quickgelu"), "B": ("chinese_clip", "ViT-B/16")},
     ),
     ("chinese_clip/muge:model=A", {"A": ("chinese_clip", "ViT-B/16")}),
+    # ALBEF's image tower in place of DeiT's, which is like it.
+    (
+        "albef/pretrain:image=A,text=B",
+        {"A": ("albef", "base"), "B": ("bert", "base-uncased")},
+        r"fusion/blocks/cross_.*|vision_proj/.*|text_proj/.*|itm_proj/.*|temperature",
+    ),
+    ("albef/retrieval:start=A", {"A": ("albef", "base")}, ""),
+    ("albef/vqa:start=A", {"A": ("albef", "base")}, ""),
+    ("albef/ve:start=A", {"A": ("albef", "base")}, r"(hidden|class)_proj/.*"),
+    ("albef/nlvr_pretrain:start=A", {"A": ("albef", "base")}, r"class_proj/.*"),
+    (
+        "albef/nlvr:start=A",
+        {"A": ("albef_classifier", "text_assignment")},
+        r"(hidden|class)_proj/.*",
+    ),
 ]
 
 
-@pytest.mark.parametrize("spec, sources", STARTS)
-def test_published_checkpoints_fit(spec, sources):
+def shapes(model):
+    """Path -> shaped leaf."""
+    init = lambda: model.init(jax.random.key(0), model.dummy_batch(1))["params"]
+    return paths.flatten(jax.eval_shape(init))
+
+
+@functools.cache
+def published(kind, variant):
+    """The same of a published size."""
+    return shapes(MODELS[kind][0](MODELS[kind][2][variant]))
+
+
+@pytest.mark.parametrize("spec, sources, fresh", [(*start, None)[:3] for start in STARTS])
+def test_published_checkpoints_fit(spec, sources, fresh):
     """At full size, every parameter with a rule has its source, of the same shape."""
-    shapes = lambda model: paths.flatten(
-        jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
-    )
+    # Of full size, but one number in memory.
+    whole = lambda leaf: np.broadcast_to(np.float32(0), leaf.shape)
     config = jvlm.load_config(spec)
-    found = {
-        name: shapes(MODELS[kind][0](MODELS[kind][2][variant]))
-        for name, (kind, variant) in sources.items()
-    }
-    target = shapes(build_model(config.model.to_dict()))
-    rules = [(pattern, source) for pattern, source, _, _ in config.init]
-    used = set()
+    found = {name: published(*which) for name, which in sources.items()}
+    target, used, left = shapes(build_model(config.model.to_dict())), set(), set()
     for path, leaf in target.items():
-        rule = paths.first_match(rules, path)
-        if rule is not None:
-            used.add(rule)
-            assert found[rules[rule][1]][path].shape == leaf.shape, path
-    assert used == set(range(len(rules)))
+        number = paths.first_match([(rule[0], None) for rule in config.init], path)
+        if number is None:
+            left.add(path)
+            continue
+        used.add(number)
+        pattern, source, origin, ops = config.init[number]
+        value = whole(found[source][re.fullmatch(pattern, path).expand(origin)])
+        for name, options in ops:
+            value = OPS[name](value, whole(leaf), **options)
+        assert value.shape == leaf.shape, path
+    assert used == set(range(len(config.init)))
+    if fresh is not None:
+        assert left == {path for path in target if re.fullmatch(fresh, path)}
+
+
+ALBEF = {  # salesforce/ALBEF configs/*.yaml: image_res, batch_size, lr, min_lr, epochs,
+    # warmup_epochs; and steps of an epoch.
+    "pretrain": (256, 64, 1e-4, 1e-5, 30, 20, 10_050),
+    "pretrain:14m": (256, 64, 1e-4, 1e-5, 30, 20, 29_699),
+    "retrieval": (384, 32, 1e-5, 1e-6, 5, 1, 2_213),
+    "retrieval:flickr": (384, 32, 1e-5, 1e-6, 10, 1, 566),
+    "vqa:answers=list.json": (384, 32, 2e-5, 1e-6, 8, 4, 4_465),
+    "ve": (384, 32, 2e-5, 1e-6, 5, 1, 2_068),
+    "nlvr_pretrain": (256, 64, 2e-5, 1e-5, 1, 1, 10_050),
+    "nlvr": (384, 16, 2e-5, 1e-6, 10, 1, 674),
+    "grounding": (384, 32, 1e-5, 1e-6, 5, 1, 469),
+}
+
+
+@pytest.mark.parametrize("spec", ALBEF)
+def test_albef(spec):
+    """What is published is what the recipes say."""
+    size, per_gpu, lr, min_lr, epochs, warmup_epochs, epoch = ALBEF[spec]
+    c = jvlm.load_config(f"albef/{spec}")
+    optim = c.optim
+    assert build_model(c.model.to_dict()).cfg.vision.image_size == size
+    assert c.data.batch_size == 8 * per_gpu and c.steps == epochs * epoch
+    assert (optim.lr, optim.end_lr, optim.warmup_lr) == (lr, min_lr, 1e-5)
+    assert (optim.warmup_steps, optim.decay_every) == (100 * warmup_epochs, epoch)
+    assert (optim.name, optim.b1, optim.b2, optim.clip_norm) == ("adamw", None, None, None)
+    text = c.model.text
+    assert (text.dropout, text.attn_dropout, c.tokenizer.sep) == (0.1, 0.1, False)
+    objective, steps = c.objective, dict(c.data.transforms)
+    if spec != "nlvr_pretrain":
+        ramp = 0 if spec == "ve" else epoch
+        assert (objective.momentum, objective.alpha, objective.alpha_steps) == (0.995, 0.4, ramp)
+    if objective.name == "albef":
+        assert (objective.queue, objective.negatives) == (65_536, per_gpu)
+    inner = steps.get("each_image", {}).get("steps", c.data.transforms)
+    steps |= dict(inner)
+    assert steps["random_augment"]["magnitude"] == 7
+    crop = steps.get("random_resized_crop", {"scale": (None, 1.0)})
+    least = {"grounding": None}.get(spec, 0.2 if size == 256 else 0.5)
+    assert crop["scale"] == (least, 1.0) and "random_flip" in steps
+    evaluators = c.eval.evaluators
+    if "retrieval" in spec:
+        assert evaluators.retrieval.rerank == (128 if "flickr" in spec else 256)
+    if "vqa" in spec:
+        assert (evaluators.vqa.preselect, evaluators.vqa.first_weight) == (128, 2.0)
+    smooth = jvlm.load_config(f"albef/{spec}{',' if ':' in spec else ':'}smooth,fixed")
+    assert smooth.optim.decay_every is None and smooth.optim.weight_decay[0][1] == 0.02
 
 
 def test_poems(call, tmp_path):
@@ -193,3 +274,37 @@ def test_poems(call, tmp_path):
     m = jvlm.load(tmp_path / "run")
     ids, mask = m.processor.tokenizer(["春眠不觉晓|处处"])
     assert mask.sum() >= 8 and m.processor.tokenizer.decode(ids[0][mask[0]]) == "春眠不觉晓|处处"
+
+
+def test_pairs_and_questions_as_they_are_imported(call, tmp_path):
+    """What `jvlm data import` makes of ALBEF's lists is what NLVR2's and VQA's recipes learn."""
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (40, 30), (200, 100, 0)).save(tmp_path / name)
+    asked = dict(image="a.jpg", question="What's this?", question_id=1)
+    lists = {
+        "nlvr_train": [dict(images=["a.jpg", "b.jpg"], sentence="Left/right.", label="True")],
+        "vqa_train": [dict(asked, answer=["a cat"] * 7 + ["cat"] * 3, dataset="vqa")],
+        "vqa_val": [dict(asked, answer=["cat"] * 10, dataset="vqa")],
+        "vg_qa": [dict(asked, answer="a cat", dataset="vg")],
+    }
+    for name, rows in lists.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    for kind, name in (("albef_nlvr", "nlvr2"), ("albef_vqa", "vqa")):
+        done = call("data", "import", kind, tmp_path, tmp_path / f"data/{name}", "--workers", 1)
+        assert done[0] == 0, done
+    for recipe in ("nlvr", "vqa"):
+        config = jvlm.load_config(f"albef/{recipe}:data={tmp_path / 'data'}")
+        source = build_data(config.data.to_dict(), seed=0)
+        chain = source.compose if isinstance(source, Mixture) else compose
+        transform = chain(config.data.transforms, tokenizer=Tokens(config.tokenizer))
+        batch = TrainBatches(source, transform, 16, seed=0)[0]
+        assert not batch.pop("_bad")
+        planned = batch_shapes(config, build_model(config.model.to_dict()))
+        assert {k: v.shape[1:] for k, v in batch.items()} == {
+            k: v.shape[1:] for k, v in planned.items()
+        }
+        if recipe == "nlvr":
+            assert set(batch["label"]) == {1}
+        else:
+            shares = {tuple((10 * row[:2]).round().tolist()) for row in batch["answer_weight"]}
+            assert shares == {(7, 3), (10, 0), (5, 0)}

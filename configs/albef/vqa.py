@@ -17,14 +17,15 @@ used of Visual Genome, is a guess (`vg=`; `jvlm data info` counts them). Trainin
 of VQA, as published for the test server, so that the accuracy on `validation` is not that of
 questions never seen: `train=train` leaves them out.
 
-Evaluation, once at the end: with `answers`, the official answer_list.json of 3,128, the best of 128
+Evaluation is once, at the end, on the split `eval`; of `test`, which has no answers, it only leaves
+predictions for the server. With `answers`, the official answer_list.json of 3,128, it ranks the 128
 answers whose first token is likeliest, that token counted twice; without, three beams write.
 
 Published: 75.84 test-dev, 76.04 test-std (by memory of arXiv:2107.07651); LAVIS, 76.35 and 76.54
 (docs/benchmark.rst).
 
-Arguments: start, a checkpoint of pretraining; answers; train; vg; and those of `albef_shared`.
-Mesh: all devices to `data`.
+Arguments: start, a checkpoint of pretraining; answers; train; eval; vg; and those of
+`albef_shared`. Mesh: all devices to `data`.
 """
 
 from configs import albef_shared as albef
@@ -34,7 +35,16 @@ KEYS = (*albef.PAIR, "candidates", "candidates_mask", "answer_weight")
 
 
 def get_config(arg=""):
-    arg = albef.parse_arg(arg, start="ALBEF.pth", answers="", train="train+validation", vg=485_000)
+    arg = albef.parse_arg(
+        arg,
+        start="ALBEF.pth",
+        answers="",
+        train="train+validation",
+        eval="validation",
+        vg=485_000,
+    )
+    if arg.train not in QUESTIONS:
+        raise ValueError(f"train={arg.train}: {' or '.join(QUESTIONS)}")
     c, epoch = albef.recipe(
         arg,
         model=dict(name="albef_vqa", variant="base@384"),
@@ -76,13 +86,16 @@ def get_config(arg=""):
     )
     c.objective = albef.momentum(arg, "answers", alpha_steps=epoch)
 
+    fields = {} if arg.test else dict(id="question_id")
+    if arg.eval != "test":
+        fields["answers"] = answers
     asked = dict(
-        task="exact" if arg.test else "vqa",
+        task="unscored" if arg.eval == "test" else "exact" if arg.test else "vqa",
         prompt="{question}",
-        fields=dict(answers=answers) if arg.test else dict(answers=answers, id="question_id"),
+        fields=fields,
         inputs=("image",),
         data=dict(
-            source=albef.source(arg, "vqa", "validation"),
+            source=albef.source(arg, "vqa", arg.eval),
             batch_size=64,
             transforms=(*draw, ("decode_image", {}), *c.preprocess, *question(arg, 50)),
         ),

@@ -22,7 +22,7 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="published folder or file; a jvlm model")
     parser.add_argument("--family", help="of a file that does not tell: clip, open_clip, ...")
-    parser.add_argument("--variant", help="its size, such as ViT-B/32")
+    parser.add_argument("--variant", help="its size, such as ViT-B/32; of ALBEF: original or lavis")
 
 
 def family(args: argparse.Namespace) -> dict:

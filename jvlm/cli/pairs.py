@@ -27,7 +27,7 @@ def add(verb) -> None:
     ground.add_argument("--mode", default="itm", help="what is looked into: itm (default) or itc")
     ground.add_argument("--layer", type=int, help="whose attention, from 0 on (two thirds up)")
     ground.add_argument(
-        "--threshold", type=float, default=0.5, help="share of the maximum that is hot (0.5)"
+        "--threshold", type=float, default=0.2, help="share of the maximum that is hot (0.2)"
     )
     options.add_model(ground)
 

@@ -9,7 +9,7 @@ from jvlm.cli import options
 TASK_NAMES = (  # Of metrics.tasks, which --help need not load.
     *("anls", "aokvqa", "auc", "caption", "classification", "exact", "gqa", "grounding", "ivqa"),
     *("mme", "multiple_choice", "nlvr2", "pointing", "pope", "retrieval", "science_qa", "snli_ve"),
-    *("textvqa", "visdial", "vqa"),
+    *("textvqa", "unscored", "visdial", "vqa"),
 )
 
 

@@ -34,7 +34,7 @@ SKIP = (
     r"(text_proj\..*|temp)",  # Of text assignment, which does not use them.
 )
 
-
+# Name of a model -> its config.
 KINDS = {config.kind: config for config in (ALBEFConfig, ALBEFVQAConfig, ALBEFClassifierConfig)}
 # The objective's name -> the file's, which has features as columns.
 QUEUES = {

@@ -225,8 +225,7 @@ def _torch_state(path: Path) -> Mapping[str, Any]:
     """The state dict in a file; its tensors can be read."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    read = torch_file.read if torch_file.is_torch_file(path) else _with_torch
-    state = read(path)
+    state = (_torchscript_state if is_torchscript(path) else torch_file.read)(path)
     for key in ("state_dict", "model"):  # open_clip and cn_clip; ALBEF and BLIP.
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -236,22 +235,19 @@ def _torch_state(path: Path) -> Mapping[str, Any]:
     return {key: wrap(value) for key, value in state.items() if isinstance(key, str)}
 
 
-def _with_torch(path: Path) -> Any:
-    """TorchScript, and files older than torch 1.6, as torch reads them."""
+def _torchscript_state(path: Path) -> Any:
+    """TorchScript, as torch reads it."""
     try:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} is TorchScript or older than torch 1.6, which needs torch to be read: pip "
-            "install torch (or take the safetensors files of the model)"
+            f"{path} is TorchScript, which needs torch to be read: pip install torch (or take the "
+            "safetensors files of the model)"
         ) from None
     try:
-        if is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # No longer made, but read.
-                return torch.jit.load(str(path), map_location="cpu").state_dict()
-        # Tensors only, no code from the pickle.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # No longer made, but read.
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
     except Exception as error:  # torch raises half a dozen kinds.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: cannot be read by torch: {reason}") from None

@@ -20,7 +20,11 @@ from jvlm.errors import UserError
 from jvlm.models.towers.vit import ViTConfig
 from jvlm.models.vit import ImageTowerConfig
 
-SKIP = (r"(head|pre_logits|fc_norm)\..*", r"(opt/target/)?(head|pre_logits)/.*")
+SKIP = (
+    r"(head|pre_logits|fc_norm)\..*",
+    r"(opt/target/)?(head|pre_logits)/.*",
+    r"opt/state/.*",
+)
 
 
 def is_timm(keys: Collection[str]) -> bool:

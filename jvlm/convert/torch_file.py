@@ -3,19 +3,20 @@
 """Files of `torch.save`, read and written without torch.
 
 Since torch 1.6 such a file is a zip archive that compresses nothing: `data.pkl`, a pickle in which
-tensors refer to storages, and each storage's bytes as `data/<key>`. Source: pytorch
-torch/serialization.py, torch/_utils.py. No code from the pickle runs: what is neither a tensor nor
-a plain container becomes an `Opaque`.
+tensors refer to storages, and each storage's bytes as `data/<key>`. Before, pickles and bytes
+followed each other. Source: pytorch torch/serialization.py, torch/_utils.py. No code from a pickle
+runs: what is neither a tensor nor a plain container becomes an `Opaque`.
 """
 
 import collections
+import dataclasses
 import math
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -37,6 +38,7 @@ STORAGES = {
 }
 NAMES = {np.dtype(dtype): name for name, dtype in STORAGES.items()}
 ALIGNMENT = 64
+LEGACY = 0x1950A86A20F9469CFC6C  # What older files begin with.
 
 
 class Opaque:
@@ -44,6 +46,9 @@ class Opaque:
 
     def __init__(self, *args, **kwargs):
         pass
+
+    def __call__(self, *args, **kwargs):
+        return self
 
     def __setstate__(self, state):
         pass
@@ -58,11 +63,21 @@ class Opaque:
         pass
 
 
-class _Storage(NamedTuple):
+@dataclasses.dataclass
+class _Storage:
+    """Numbers in a row; of an older file it is known later where."""
+
     file: RawFile
     dtype: Any
-    offset: int
     size: int
+    offset: int | None = None
+
+    def lie_at(self, offset: int) -> int:
+        """Says where, and returns where it ends."""
+        self.offset, end = offset, offset + self.size * np.dtype(self.dtype).itemsize
+        if end > self.file.size:
+            raise ValueError("it is truncated")
+        return end
 
 
 class StoredTensor:
@@ -77,29 +92,23 @@ class StoredTensor:
     ):
         self.shape = tuple(shape)
         self._storage, self._start, self._strides = storage, start, tuple(strides)
+        last = start + sum((size - 1) * stride for size, stride in zip(shape, strides))
+        if min(start, *shape, *strides, 0) < 0 or (0 not in shape and last >= storage.size):
+            raise ValueError("a tensor is larger than its storage")
 
     def read(self, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
         """The tensor, or the i-th of n equal parts of an axis."""
-        file, dtype, offset, size = self._storage
+        file, dtype, offset = self._storage.file, self._storage.dtype, self._storage.offset
         (index, count), shape, itemsize = part, self.shape, np.dtype(dtype).itemsize
         if self._strides == contiguous(shape) and (axis == 0 or count == 1):
             if count > 1:
                 shape = (shape[0] // count, *shape[1:])
             start = self._start + index * math.prod(shape)
             return file.array(shape, dtype, offset + start * itemsize, "a tensor")
-        flat = file.array((size,), dtype, offset, "a tensor")[self._start :]
+        flat = file.array((self._storage.size,), dtype, offset, "a tensor")[self._start :]
         strides = [stride * itemsize for stride in self._strides]
         whole = np.lib.stride_tricks.as_strided(flat, shape, strides)
         return np.ascontiguousarray(np.split(whole, count, axis)[index])
-
-
-def is_torch_file(path: Path) -> bool:
-    """Whether `read` reads a file: no TorchScript archive, none of torch before 1.6."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-    return "data.pkl" in names and "constants.pkl" not in names
 
 
 def read(path: Path) -> Any:
@@ -108,14 +117,8 @@ def read(path: Path) -> Any:
     Raises:
       UserError: a damaged file.
     """
-    file = RawFile(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-            if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
-                raise UserError(f"{path}: its numbers are big-endian: save it again elsewhere")
-            with archive.open(entries["data.pkl"]) as stream:
-                return _Unpickler(stream, file, entries).load()
+        return (_read_archive if zipfile.is_zipfile(path) else _read_legacy)(path)
     except UserError:
         raise
     except Exception as error:  # A damaged pickle may trip over anything.
@@ -123,35 +126,69 @@ def read(path: Path) -> Any:
         raise UserError(f"{path}: not a file of torch.save, or damaged: {reason[0]}") from None
 
 
+def _read_archive(path: Path) -> Any:
+    file = RawFile(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
+            raise UserError(f"{path}: its numbers are big-endian: save it again elsewhere")
+        with archive.open(entries["data.pkl"]) as stream:
+            unpickler = _Unpickler(stream, file)
+            content = unpickler.load()
+    for key, storage in unpickler.storages.items():
+        entry = entries[f"data/{key}"]
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{entry.filename} is compressed")
+        # The central directory does not say how long the local header is.
+        lengths = struct.unpack("<HH", file.bytes(4, entry.header_offset + 26))
+        storage.lie_at(entry.header_offset + 30 + sum(lengths))
+    return content
+
+
+def _read_legacy(path: Path) -> Any:
+    file = RawFile(path)
+    with open(path, "rb") as stream:
+        begin = [_Unpickler(stream, file).load() for _ in ("magic number", "version", "machine")]
+        if begin[0] != LEGACY:
+            raise ValueError("a pickle of something else")
+        unpickler = _Unpickler(stream, file)
+        content = unpickler.load()
+        keys = _Unpickler(stream, file).load()
+        end = stream.tell()
+    for key in keys:
+        end = unpickler.storages.pop(key).lie_at(end + 8)  # Behind its size.
+    if unpickler.storages:
+        raise ValueError("it is truncated")
+    return content
+
+
+KNOWN = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor"): StoredTensor,
+    ("torch._utils", "_rebuild_tensor_v2"): StoredTensor,
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+}
+
+
 class _Unpickler(pickle.Unpickler):
     """Makes tensors and containers, and nothing else."""
 
-    def __init__(self, stream: Any, file: RawFile, entries: Mapping[str, zipfile.ZipInfo]):
+    def __init__(self, stream: Any, file: RawFile):
         super().__init__(stream)
-        self._file, self._entries = file, entries
+        self._file = file
+        self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch", "Size"): tuple,
-            ("torch._utils", "_rebuild_tensor_v2"): StoredTensor,
-            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-        }
-        return known.get((module, name)) or type(name, (Opaque,), {})
+        return KNOWN.get((module, name)) or type(name, (Opaque,), {})
 
     def persistent_load(self, pid: tuple) -> _Storage:
-        _, dtype, key, _, size = pid
-        entry = self._entries[f"data/{key}"]
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{entry.filename} is compressed")
-        # The central directory does not say how long the local header is.
-        lengths = struct.unpack("<HH", self._file.bytes(4, entry.header_offset + 26))
-        offset = entry.header_offset + 30 + sum(lengths)
-        if offset + entry.file_size > self._file.size:
-            raise ValueError("it is truncated")
-        return _Storage(self._file, dtype, offset, size)
+        _, dtype, key, _, size, *view = pid
+        if any(view):
+            raise ValueError("a storage is part of another")
+        return self.storages.setdefault(key, _Storage(self._file, dtype, size))
 
 
 def write(

@@ -51,7 +51,7 @@ class Grounding(Predictor):
         mode: str = "itm",
         layer: int | None = None,
         proposals: str = "proposals/box",
-        threshold: float = 0.5,
+        threshold: float = 0.2,
         fields: Mapping[str, str] | None = None,
         name: str = "grounding",
         count: int | None = None,
@@ -62,11 +62,16 @@ class Grounding(Predictor):
             raise UserError(f"{name}: threshold {threshold!r}: give 0 < x <= 1")
         if count is not None and count < 1:
             raise UserError(f"{name}: count: {count} examples: give 1 or more, or none")
+        if taken := sorted({"prediction", "box"} & set(fields or {})):
+            raise UserError(f"{name}: fields: {taken[0]!r} is the evaluator's own: take another")
         layer = gradcam.choose_layer(model, mode, layer)
         self.task = "pointing" if rule == "pointing" else "grounding"
         self.name, self._rule, self._threshold = name, rule, threshold
         self._batches, self._mesh, self._fields = batches, mesh, dict(fields or {})
         self._proposals = proposals
+        names = [name for name, _ in batches.steps]
+        measured = names.index("image_size") + 1 if "image_size" in names else 0
+        self._steps = batches.steps[measured:]
         self._count = len(batches) if count is None else min(count, len(batches))
         self._chosen = {"mode": mode, "layer": layer}
         maps = lambda params, batch: gradcam.phrase_maps(model, params, batch, mode, layer)
@@ -128,7 +133,7 @@ class Grounding(Predictor):
 
     def _frame(self, example: Mapping) -> Frame:
         if "size" in example:
-            return find_frame(self._batches.steps, *map(int, example["size"]))
+            return find_frame(self._steps, *map(int, example["size"]))
         height, width = example["image"].shape[:2]
         return find_frame((), width, height)
 

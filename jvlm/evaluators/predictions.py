@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jvlm import whole
-from jvlm.data.transforms import entry
+from jvlm.data.examples import entry
 from jvlm.errors import UserError
 from jvlm.metrics.tasks import score
 

@@ -145,6 +145,12 @@ def _cudnn_fits(q: jax.Array, k: jax.Array) -> bool:
     return float(getattr(jax.local_devices()[0], "compute_capability", 0)) >= 8.0
 
 
+def _spread(x: jax.Array, rows: tuple[int, ...]) -> jax.Array:
+    """[B * (largest + 1), ...] -> [B * len(rows), ...]: of each group the rows that are named."""
+    groups = x.reshape(-1, max(rows) + 1, *x.shape[1:])
+    return jnp.stack([groups[:, row] for row in rows], 1).reshape(-1, *x.shape[1:])
+
+
 class Attention(nn.Module):
     """Multi-head attention, self or cross, with grouped kv heads, rotary positions and a cache.
 
@@ -189,6 +195,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         slot: jax.Array | None = None,
         causal: bool = False,
+        memory_rows: tuple[int, ...] | None = None,
         probs_tap: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Attends from `x` to itself, or to `memory`.
@@ -203,6 +210,7 @@ class Attention(nn.Module):
             and values from it instead of projecting `memory` again, when `memory` is None.
           slot: int32 scalar.
           causal: names the operations; that only earlier tokens are seen is the mask's to say.
+          memory_rows: see `Context`.
           probs_tap: as in `attend`.
 
         Returns:
@@ -228,6 +236,8 @@ class Attention(nn.Module):
             if cache is not None:
                 cache = KVCache.of(k, v) if self.memory_width else cache.write(k, v, slot)
                 k, v = cache.by_slot()
+        if memory_rows is not None:
+            k, v = (_spread(t, memory_rows) for t in (k, v))
         how = {"backend": self.backend, "query_chunk": self.query_chunk}
         if self.dropout and self.has_rng("dropout"):
             how |= {"dropout": self.dropout, "dropout_rng": self.make_rng("dropout")}

@@ -125,6 +125,9 @@ class Context:
       positions: int32[B or 1, T], when not the natural ones.
       memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
+      memory_rows: where several rows attend to one of the memory: rows come in groups of so many as
+        there are entries, the memory's in groups of the largest + 1, and row j of a group attends
+        to row `memory_rows[j]` of the group's memory. None is row to row.
       slot: int32 scalar, where the cache is written.
       causal: `mask` is causal; what counts FLOPs cannot see it in an array.
       tap: of one layer; the stack hides it from the others.
@@ -136,6 +139,7 @@ class Context:
     memory: jax.Array | None = None
     memory_mask: jax.Array | None = None
     slot: jax.Array | None = None
+    memory_rows: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
     causal: bool = flax.struct.field(pytree_node=False, default=False)
     tap: Tap | None = None
 
@@ -179,6 +183,7 @@ class Block(nn.Module):
         x = self._residual("norm1", x, attention("attn", **own, **({} if has_cross else tap)))
         if has_cross:
             other = {"memory": ctx.memory, "mask": ctx.memory_mask, **tap}
+            other["memory_rows"] = ctx.memory_rows
             cross = attention("cross_attn", self.cfg.memory_width, **other)
             x = self._residual("cross_norm", x, cross)
         return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache

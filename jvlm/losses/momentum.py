@@ -5,6 +5,10 @@
 ALBEF section 3.2 and 3.3; salesforce/ALBEF models/model_pretrain.py, model_retrieval.py. Rows are
 those of the global batch; where it is split over devices the compiler gathers the teacher's
 features, which have no gradient.
+
+Every device holds the queues whole: 134 MB for the 65,536 of the papers, 0.8 % of a TPU v5e's
+memory, and contrast sends nothing but a batch's features. Rows split over 16 devices would be 8 MB,
+but the compiler gathers them again, to write and for the gradient: twice the queues per step.
 """
 
 from typing import NamedTuple

@@ -231,6 +231,11 @@ TASKS: dict[str, Task] = {
     ),
     "snli_ve": Task(scorers.score_labels, _LABEL, "accuracy of labels, and of each label"),
     "textvqa": Task(scorers.score_textvqa, _TEXT_ANSWERS, "TextVQA accuracy, EvalAI's and LLaVA's"),
+    "unscored": Task(
+        scorers.score_unscored,
+        {"prediction": "text"},
+        "texts whose references are on a server (VQA's test): they are only counted",
+    ),
     "visdial": Task(
         scorers.score_visdial,
         {"prediction": "a list of numbers", "answer": "a number"},

@@ -138,9 +138,18 @@ class ALBEF(nn.Module):
         """[B, T, D] -> float32[B, E], unit norm."""
         return l2_normalize(self.text_proj(states[:, 0]))
 
-    def fuse(self, text: jax.Array, text_mask: jax.Array, image: jax.Array) -> jax.Array:
-        """[B, T, D], bool[B, T], [B, P + 1, D] -> [B, T, D]: words that saw the image."""
-        return self.fusion(text, text_mask, image)
+    def fuse(
+        self,
+        text: jax.Array,
+        text_mask: jax.Array,
+        image: jax.Array,
+        rows: tuple[int, ...] | None = None,
+    ) -> jax.Array:
+        """[B, T, D], bool[B, T], [B, P + 1, D] -> [B, T, D]: words that saw the image.
+
+        Where several texts see an image, `rows` says which: see `Context.memory_rows`.
+        """
+        return self.fusion(text, text_mask, image, rows)
 
     def match(self, image: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
         """States of images [B, P + 1, D], int32[B, T], bool[B, T] -> float32[B].
@@ -157,7 +166,7 @@ class ALBEF(nn.Module):
         `tap` is of the fusion: its cross-attention's maps say where each word looks.
         """
         states = self.text_states(text, text_mask)
-        return self.match_logits(self.fusion(states, text_mask, image, tap))
+        return self.match_logits(self.fusion(states, text_mask, image, tap=tap))
 
     def match_logits(self, fused: jax.Array) -> jax.Array:
         """[B, T, D] -> float32[B, 2]: (no match, match)."""
@@ -443,11 +452,19 @@ class Fusion(nn.Module):
         self.blocks = self.stack.declare(self, "blocks")
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array, image: jax.Array, tap: Tap | None = None
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        image: jax.Array,
+        rows: tuple[int, ...] | None = None,
+        tap: Tap | None = None,
     ) -> jax.Array:
-        """x [B, T, D], mask bool[B, T], image [B, (2,) S, memory_width] -> [B, T, D]."""
+        """x [B, T, D], mask bool[B, T], image [B, (2,) S, memory_width] -> [B, T, D].
+
+        rows: see `Context.memory_rows`. tap: see `layers.Tap`.
+        """
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
-        ctx = Context(mask=masks.padding(mask), memory=image, tap=tap)
+        ctx = Context(mask=masks.padding(mask), memory=image, memory_rows=rows, tap=tap)
         return self.stack(self.blocks, x, None, ctx, dropout_rng)[0]
 
 

@@ -32,7 +32,9 @@ class ALBEF(Momentum):
     """ITC + ITM + MLM, unweighted.
 
     One forward reads every text once plain and once with masked words, and fuses the pairs, the
-    two kinds of wrong pairs and the masked texts together: towers and weights are passed once.
+    two kinds of wrong pairs and the masked texts together: towers and weights are passed once, and
+    an image becomes keys and values once for the three texts that see it. What belongs to a row
+    stands together, so that it stays on the row's device.
 
     Attributes:
       queue: features of earlier images and of texts that are kept; a multiple of the batch. 0 is
@@ -126,23 +128,26 @@ class ALBEF(Momentum):
         alpha = self.teacher_weight(teacher, step)
 
         #### Alone.
-        words, labels = text, None
+        words, labels = [text], None
         if self.mlm_probability:
-            words, labels = self.mask_words(purpose_rng(draws, "mlm"), text, mask, batch)
-            words = _together(text, words)
-        masks = jnp.tile(mask, (len(words) // rows, 1))
+            masked, labels = self.mask_words(purpose_rng(draws, "mlm"), text, mask, batch)
+            words.append(masked)
+        masks = [mask] * len(words)
+        given = _interleave(*words), _interleave(*masks)
         image_states, _ = run(image, method="image_states", part="vision")
-        text_states, _ = run(words, masks, method="text_states", part="text")
+        text_states, _ = run(*given, method="text_states", part="text")
+        plain, *masked = _apart(text_states, len(words))
         teach = lambda *args, **how: self.opinion(taught, *args, **how, rng=rng)
         teacher_image = teach(image, method="image_states", part="vision")
-        teacher_text = teach(words, masks, method="text_states", part="text")
+        teacher_text = teach(*given, method="text_states", part="text")
+        teacher_plain, *teacher_masked = _apart(teacher_text, len(words))
 
         #### Contrast.
         features = lambda params, image, text: Sides(
             self.apply(params, image, method="embed_image"),
-            self.apply(params, text[:rows], method="embed_text"),
+            self.apply(params, text, method="embed_text"),
         )
-        of_teacher = features(taught, teacher_image, teacher_text)
+        of_teacher = features(taught, teacher_image, teacher_plain)
         identity = batch.get("image_id")
         if self.same != "negative" and identity is None:
             raise UserError(f"objective.same={self.same!r} needs image_id in the batch")
@@ -150,7 +155,7 @@ class ALBEF(Momentum):
         if group and rows % group:
             raise UserError(f"objective.negatives {group} does not divide {rows} rows")
         itc, similarities = momentum_contrastive(
-            features(params, image_states, text_states),
+            features(params, image_states, plain),
             of_teacher,
             self.apply(params, method="temperature"),
             alpha,
@@ -175,30 +180,25 @@ class ALBEF(Momentum):
         negative_image = batch.get("negative_image", negative_image)
         negative_text = batch.get("negative_text", negative_text)
         pick = lambda x, index: jnp.take(x, index, axis=0, mode="clip")
-        plain = text_states[:rows]
         fused, _ = run(
-            _together(plain, plain, pick(plain, negative_text), text_states[rows:]),
-            _together(mask, mask, pick(mask, negative_text), masks[rows:]),
-            _together(
-                image_states,
-                pick(image_states, negative_image),
-                image_states,
-                image_states if self.mlm_probability else image_states[:0],
-            ),
+            _interleave(plain, plain, pick(plain, negative_text), *masked),
+            _interleave(mask, mask, pick(mask, negative_text), *masks[1:]),
+            _interleave(image_states, pick(image_states, negative_image)),
+            (0, 1, 0, *(0 for _ in masked)),  # Which of the two images each text sees.
             method="fuse",
             part="fusion",
         )
-        logits = self.apply(params, fused[: 3 * rows], method="match_logits")
-        counts = jnp.concatenate([jnp.ones(rows, bool), image_counts, text_counts])
-        itm, accuracy = _matching(logits, counts, rows)
+        logits = self.apply(params, fused, method="match_logits")
+        counts = jnp.stack([jnp.ones(rows, bool), image_counts, text_counts], 1)
+        itm, accuracy = _matching(logits.reshape(rows, -1, 2)[:, :3], counts)
 
         #### Masked words.
         metrics = {"itc": itc, "itm": itm, "itm_accuracy": accuracy}
         loss = itc + itm
         if self.mlm_probability:
-            seen = teach(teacher_text[rows:], mask, teacher_image, method="fuse", part="fusion")
+            seen = teach(*teacher_masked, mask, teacher_image, method="fuse", part="fusion")
             sums = taught_cross_entropy(
-                fused[3 * rows :],
+                _apart(fused, 4)[3],
                 lambda x: self.apply(params, x, method="head"),
                 seen,
                 lambda x: self.apply(taught, x, method="head"),
@@ -234,15 +234,23 @@ class ALBEF(Momentum):
         return jnp.where(drawn, new, text), jnp.where(drawn, text, IGNORED)
 
 
-def _together(*parts: jax.Array) -> jax.Array:
-    return jnp.concatenate(parts, 0)
+def _interleave(*parts: jax.Array) -> jax.Array:
+    """[B, ...] each -> [B * parts, ...], what belongs to a row together."""
+    return jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
 
 
-def _matching(logits: jax.Array, counts: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
-    """(cross-entropy, accuracy) of float32[3B, 2], of which the first `rows` match."""
-    right = jnp.arange(len(logits)) < rows
-    losses = jax.nn.softplus(jnp.where(right, -1.0, 1.0) * (logits[:, 1] - logits[:, 0]))
-    hits = (logits[:, 1] > logits[:, 0]) == right
+def _apart(x: jax.Array, parts: int) -> list[jax.Array]:
+    """The inverse of `_interleave`."""
+    x = x.reshape(-1, parts, *x.shape[1:])
+    return [x[:, part] for part in range(parts)]
+
+
+def _matching(logits: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(cross-entropy, accuracy) of float32[B, 3, 2], of which the first of three match."""
+    right = jnp.arange(logits.shape[1]) == 0
+    margin = logits[..., 1] - logits[..., 0]
+    losses = jax.nn.softplus(jnp.where(right, -margin, margin))
+    hits = (margin > 0) == right
     mean = lambda x: jnp.sum(jnp.where(counts, x, 0.0)) / counts.sum()
     return mean(losses), mean(hits.astype(jnp.float32))
 

@@ -182,3 +182,16 @@ def test_a_run_is_exported_with_its_average_and_queues(tmp_path):
     # For other images the average's positions are resized like the weights'.
     larger = jvlm.load(tmp_path / "run", image_size=16)
     assert larger.momentum()[0]["vision"]["pos"].shape == larger.params["vision"]["pos"].shape
+
+
+def test_positions_for_other_images(tmp_path):
+    """256 -> 384 px in small; the class token's row stays (models/vit.py interpolate_pos_embed)."""
+    path = write(tmp_path / "x.pth", recorded("ve"))
+    heads = {part: {"num_heads": 2} for part in HEADS["ve"]}
+    table = recorded("ve")["visual_encoder.pos_embed"][0]
+    m = jvlm.load(path, config=heads, image_size=24)
+    got = m.params["vision"]["pos"]
+    np.testing.assert_array_equal(got[0], table[0])
+    # The middle of three lies in the middle of two: -0.75 bicubic weighs both alike.
+    np.testing.assert_allclose(got[5], table[1:].mean(axis=0), atol=1e-6)
+    assert m.processor(images=[np.zeros((30, 20, 3), np.uint8)])["image"].shape == (1, 24, 24, 3)

@@ -13,10 +13,12 @@ import pytest
 import jvlm
 from jvlm import paths, sharding, warm_start
 from jvlm.convert import albef as table
-from jvlm.convert import engine
+from jvlm.convert import engine, timm
+from jvlm.convert.files import Shapes
 from jvlm.errors import UserError
 from jvlm.layers import resize_positions
 from jvlm.models import build_model
+from jvlm.models.vit import VARIANTS
 from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.answers import Answers
 from jvlm.objectives.classification import Classification
@@ -280,3 +282,21 @@ def test_towers_of_timm_and_google(tmp_path):
     with pytest.raises(UserError, match="not an archive of numpy"):
         (tmp_path / "x.npz").write_text("no")
         jvlm.load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "variant, parameters",
+    # timm's counts without the head for 1000 classes.
+    [("B/16", 86_567_656 - 769_000), ("L/16", 304_326_632 - 1_025_000)],
+)
+@pytest.mark.parametrize("first", ["cls_token", "opt/target/Transformer/encoder_norm/scale"])
+def test_published_towers_at_full_size(variant, parameters, first):
+    """Their shapes tell what they are, with timm's names and with Google's."""
+    cfg = VARIANTS[variant]
+    model = build_model(dict(name="vit", variant=variant))
+    params = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
+    assert paths.count(params) == parameters
+    rules = timm.rules(Shapes("x", {first: ()}))
+    shapes = {key: shape for key, shape, _ in engine.store(rules, params)}
+    assert first in shapes
+    assert timm.config_from_tensors(Shapes("x", shapes)) == cfg

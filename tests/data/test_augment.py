@@ -78,6 +78,9 @@ def test_several_images(rng):
     np.testing.assert_array_equal(one["image"][0], two["image"][1])
     assert one["image_valid"].tolist() == [True, False] and not one["image"][1].any()
     assert not chain({"images": []}, rng)["image_valid"].any()
+    named = dict(steps=steps, count=2, size=8, key=("left", "right"))
+    named = compose([("each_image", named)])(dict(zip(("left", "right"), pictures)), rng)
+    np.testing.assert_array_equal(named["image"], two["image"])
     with pytest.raises(BadRecord, match="x: 3 images, 2 fit in"):
         chain({"id": "x", "images": [*pictures, pictures[0]]}, rng)
     with pytest.raises(UserError, match="steps make 12 x 12 px: set size"):

@@ -61,3 +61,10 @@ def test_a_mirror_may_change_sides():
         turned = not np.array_equal(got["image"], image)
         assert got["text"] == ("On the right, Right!" if turned else example["text"])
         assert got["captions"] == (["left", "bright"] if turned else example["captions"])
+
+
+def test_a_label_is_the_place_of_its_name():
+    names = ("contradiction", "neutral", "entailment")
+    number = compose([("label", dict(key="gold/label", names=names))])
+    found = [number({"gold": {"label": text}}, None)["label"] for text in (*names, "-")]
+    assert found == [0, 1, 2, -1] and found[0].dtype == np.int32

@@ -114,6 +114,7 @@ def test_every_expression_gets_one_of_the_detected_boxes(given):
         (dict(rule="region", threshold=0), "threshold"),
         (dict(rule="proposals"), "no entry 'proposals/box'"),
         (dict(fields=dict(id="number")), "no entry 'number'"),
+        (dict(fields=dict(box="box")), "'box' is the evaluator's own"),
         (dict(count=0), "count"),
         (dict(rows=(*ROWS[:2], ("random_flip", {}), *ROWS[2:])), "random_flip"),
     ],

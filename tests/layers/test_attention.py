@@ -172,6 +172,17 @@ def test_cross_attention_reads_its_cache(rng):
     np.testing.assert_array_equal(attention.apply(params, x, memory)[0], want)
 
 
+def test_several_rows_attend_to_one_of_the_memory(rng):
+    attention = Attention(16, N, N, 4, memory_width=12)
+    x = jnp.asarray(rng.normal(size=(2 * 3, T, 16)), jnp.float32)
+    memory = jnp.asarray(rng.normal(size=(2 * 2, S, 12)), jnp.float32)
+    seen = memory[np.array([0, 1, 0, 2, 3, 2])]
+    params = attention.init(jax.random.key(0), x, seen)
+    want, _ = attention.apply(params, x, seen)
+    got, _ = attention.apply(params, x, memory, memory_rows=(0, 1, 0))
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_rotary_logits_depend_on_distance_only(rng):
     q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, H)), jnp.float32) for _ in range(2))
 

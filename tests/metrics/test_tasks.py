@@ -240,3 +240,4 @@ def test_tasks():
     with pytest.raises(UserError, match="no predictions"):
         score("vqa", [])
     assert all(task.help and task.needs for task in TASKS.values())
+    assert score("unscored", [dict(prediction="a")] * 3).metrics == {"unscored/count": 3}

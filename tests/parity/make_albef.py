@@ -482,8 +482,28 @@ class _Shallow:
         return config
 
 
+def check_export(before: dict, model) -> None:
+    """What we make of the official file and write again is the whole official model."""
+    import torch
+
+    import jvlm
+
+    towers = ("vision", "text", "decoder") if hasattr(model, "text_decoder") else ("vision", "text")
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = pathlib.Path(folder) / "x.pth", pathlib.Path(folder) / "out"
+        torch.save({"model": {key: torch.tensor(value) for key, value in before.items()}}, path)
+        m = jvlm.load(path, config={tower: {"num_heads": 2} for tower in towers})
+        m.export(out, format="albef")
+        kept = {key: value.clone() for key, value in model.state_dict().items()}
+        model.load_state_dict(torch.load(out / "albef.pth")["model"], strict=True)
+        for key, value in arrays(model.state_dict()).items():
+            np.testing.assert_array_equal(value, before[key], err_msg=key)
+        model.load_state_dict(kept)
+
+
 def record(name, batch, before, model, **results) -> None:
     """Writes a golden file: what went in, what came out, gradients, and what a step changes."""
+    check_export(before, model)
     gradients = {
         key: parameter.grad
         for key, parameter in model.named_parameters(remove_duplicate=False)
