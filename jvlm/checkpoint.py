@@ -211,20 +211,19 @@ class Checkpoints:
         path = self._root / "checkpoints" / str(step) / "train"
         shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
         place_queue = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
+        saved, wanted = ocp.PyTreeCheckpointHandler().metadata(path).tree, {}
+        if saved["teacher"]:
+            wanted["teacher"] = place(shapes(saved["teacher"]))
+        if saved["extra"]:
+            wanted["extra"] = jax.tree.map(place_queue, shapes(saved["extra"]))
+        if not wanted:
+            return None, {}
+        args = ocp.args.PyTreeRestore(
+            wanted,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+            partial_restore=True,
+        )
         with ocp.PyTreeCheckpointer() as checkpointer:
-            saved = checkpointer.metadata(path).item_metadata.tree
-            wanted = {}
-            if saved["teacher"]:
-                wanted["teacher"] = place(shapes(saved["teacher"]))
-            if saved["extra"]:
-                wanted["extra"] = jax.tree.map(place_queue, shapes(saved["extra"]))
-            if not wanted:
-                return None, {}
-            args = ocp.args.PyTreeRestore(
-                wanted,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-                partial_restore=True,
-            )
             read = checkpointer.restore(path, args=args)
         return read.get("teacher"), read.get("extra", {})
 
