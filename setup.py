@@ -57,6 +57,7 @@ setuptools.setup(
         "regex",
         "safetensors>=0.5",
         "scikit-learn",
+        "scipy",
         "sentencepiece>=0.2.1",
         "simplejpeg>=1.8",
         "tensorboardX",

@@ -15,7 +15,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,39 @@ class Checkpoints:
         name = "ema" if ema else "params"
         params = self._read(step, {name: trainable})[name]
         return merge(params, self._restore_frozen(self.meta(step)["frozen"], frozen))
+
+    def restore_momentum(
+        self, step: int, place: Callable[[Mapping], Mapping], replicated: Any
+    ) -> tuple[dict | None, dict]:
+        """Reads the average that taught the model, and the queues.
+
+        Args:
+          step: one of `steps()`.
+          place: gives shapes of parameters their shardings.
+          replicated: the sharding of the queues.
+
+        Returns:
+          (the teacher's parameters or None, the objective's `extra`).
+        """
+        path = self._root / "checkpoints" / str(step) / "train"
+        shapes = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        place_queue = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            saved = checkpointer.metadata(path).item_metadata.tree
+            wanted = {}
+            if saved["teacher"]:
+                wanted["teacher"] = place(shapes(saved["teacher"]))
+            if saved["extra"]:
+                wanted["extra"] = jax.tree.map(place_queue, shapes(saved["extra"]))
+            if not wanted:
+                return None, {}
+            args = ocp.args.PyTreeRestore(
+                wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
+            )
+            read = checkpointer.restore(path, args=args)
+        return read.get("teacher"), read.get("extra", {})
 
     def wait(self) -> None:
         """Blocks until everything is on disk."""

@@ -177,7 +177,15 @@ class Plan:
             given, temporaries = measured.arguments + unread, measured.temporaries
             peak = measured.peak + unread
         state = training.state
-        weights = (state.params, state.statistics, state.frozen, state.teacher, state.ema, teacher)
+        items = {
+            "parameters": (state.params, state.statistics, state.frozen),
+            "teacher": (state.teacher, teacher),
+            "ema": state.ema,
+            "extra": state.extra,
+            "optimizer": state.opt_state,
+            "gradients": state.params,
+            "batch": batch,
+        }
         flops = step_flops(config, teacher_model=teacher_model, teacher=teacher)
         return {
             "topology": self.topology.name,
@@ -187,10 +195,7 @@ class Plan:
             "batch_per_chip": config.data.batch_size / sharding.batch_shards(self.mesh),
             "remat": config.compute.remat,
             "per_chip": {
-                "parameters_bytes": bytes_per_device(weights),
-                "optimizer_bytes": bytes_per_device(state.opt_state),
-                "gradients_bytes": bytes_per_device(state.params),
-                "batch_bytes": bytes_per_device(batch),
+                **{f"{name}_bytes": bytes_per_device(tree) for name, tree in items.items()},
                 "arguments_bytes": given,
                 "temporaries_bytes": temporaries,
                 "peak_bytes": peak,
@@ -276,6 +281,20 @@ def search(plan: Plan, say: Callable[[str], None] | None = None) -> dict[str, An
     }
 
 
+# What is said of a chip's memory where there is some of it. The gradients are temporaries, all
+# others arguments.
+_ITEMS = {
+    "parameters": "parameters",
+    "teacher": "teacher",
+    "ema": "ema",
+    "extra": "queues",
+    "optimizer": "optimizer",
+    "gradients": "gradients",
+    "batch": "batch",
+    "arguments": "arguments",
+}
+
+
 def describe(result: dict[str, Any]) -> list[str]:
     """The lines that `jvlm plan` prints of a step."""
     chip = result["per_chip"]
@@ -286,8 +305,9 @@ def describe(result: dict[str, Any]) -> list[str]:
         f"{result['batch_per_chip']:g} rows per chip, remat {result['remat']}",
         "per chip",
         *(
-            f"  {name:22} {describe_size(chip[f'{name}_bytes'])}"
-            for name in ("parameters", "optimizer", "gradients", "batch", "arguments")
+            f"  {label:22} {describe_size(chip[f'{name}_bytes'])}"
+            for name, label in _ITEMS.items()
+            if chip[f"{name}_bytes"]
         ),
         f"  {'temporaries':22} {describe_size(chip['temporaries_bytes'])}{about}",
         f"  {'peak':22} {describe_size(chip['peak_bytes'])} of "

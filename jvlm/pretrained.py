@@ -26,16 +26,8 @@ from jvlm.data import images as images_lib
 from jvlm.data.pipeline import collate
 from jvlm.data.transforms import NO_PREPROCESS, compose
 from jvlm.errors import UserError
-from jvlm.evaluators.common import embed_all, embed_ids, jit_on_mesh
-from jvlm.evaluators.templates import expand_templates
-from jvlm.evaluators.zero_shot import (
-    class_logits,
-    class_prompts,
-    encoders,
-    inverse_temperature,
-    prompt_embeddings,
-)
 from jvlm.generation.tasks import NO_TOKENIZER, TextTasks
+from jvlm.image_tasks import ImageTasks
 from jvlm.layers import resize_positions
 from jvlm.models import MODELS, build_model
 from jvlm.precision import Compute, cast_weights, is_matmul_weight
@@ -88,7 +80,7 @@ class Processor:
 
 
 @dataclasses.dataclass
-class Pretrained(TextTasks):
+class Pretrained(ImageTasks, TextTasks):
     """A model ready for use.
 
     Attributes:
@@ -101,6 +93,8 @@ class Pretrained(TextTasks):
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what the checkpoint's generation_config.json says of a language model.
       step: of a run: the checkpoint's.
+      momentum: () -> (the moving average that taught it or is kept in its file, else None;
+        queues of features), read when it is asked for.
     """
 
     model: nn.Module
@@ -112,91 +106,12 @@ class Pretrained(TextTasks):
     resize: Mapping[str, bool] = dataclasses.field(default_factory=lambda: {"antialias": False})
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     step: int | None = None
+    momentum: Callable[[], tuple[dict | None, dict]] = lambda: (None, {})
 
     @property
     def config(self) -> Any:
         """The model's config, a frozen dataclass."""
         return self.model.cfg
-
-    def embed_images(self, images: Sequence) -> np.ndarray:
-        """Images (paths, Pillow images or arrays) -> float32[B, E], unit norm."""
-        if isinstance(images, str) or not len(images):
-            raise UserError("give a list of images, at least one")
-        make = lambda part: self.processor(images=[images[i] for i in part])
-        with jax.set_mesh(self.mesh):
-            return embed_all(
-                self._encoders[0], self.params, make, len(images), self.mesh, batch_size=64
-            )
-
-    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Strings -> float32[B, E], unit norm."""
-        if isinstance(texts, str) or not len(texts):
-            raise UserError("give a list of texts, at least one")
-        with jax.set_mesh(self.mesh):
-            return embed_ids(self._encoders[1], self.params, self._tokenize(texts), self.mesh)
-
-    def classify(
-        self,
-        images: Sequence,
-        labels: Sequence[str],
-        templates: str | Sequence[str] = ("{}",),
-        fill: Mapping[str, Sequence[str]] | None = None,
-        ensemble: str = "embeddings",
-    ) -> np.ndarray:
-        """Zero-shot class probabilities.
-
-        Args:
-          images: B paths, Pillow images or arrays.
-          labels: C class names.
-          templates, fill: prompts, see `evaluators.templates.expand_templates`.
-          ensemble: how several prompts count, see `evaluators.zero_shot.class_logits`.
-
-        Returns:
-          float32[B, C].
-        """
-        templates = expand_templates(templates, fill)
-        ids = self._tokenize(class_prompts(labels, templates))
-        with jax.set_mesh(self.mesh):
-            embed = lambda part: embed_ids(self._encoders[1], self.params, part, self.mesh)
-            prompts = prompt_embeddings(embed, ids, len(templates), ensemble)
-        scale = inverse_temperature(self.model, self.params)
-        logits = class_logits(self.embed_images(images), prompts, scale, ensemble)
-        return np.asarray(jax.nn.softmax(logits, axis=-1))
-
-    def match(self, images: Sequence, texts: Sequence[str]) -> np.ndarray:
-        """How likely image i and text i belong together, by a model that looks at both at once.
-
-        Args:
-          images: B paths, Pillow images or arrays.
-          texts: B strings.
-
-        Returns:
-          float32[B], in [0, 1].
-        """
-        if not hasattr(self.model, "pair_logits"):
-            raise UserError(f"{self.name} has no head that matches an image with a text")
-        if isinstance(images, str) or isinstance(texts, str) or len(images) != len(texts):
-            raise UserError("match: give as many images as texts")
-        ids, mask = self._tokenize(texts)
-
-        def make(part):
-            batch = self.processor(images=[images[i] for i in part])
-            return {**batch, "text": ids[part], "text_mask": mask[part]}
-
-        with jax.set_mesh(self.mesh):
-            logits = embed_all(
-                self._pairs, self.params, make, len(images), self.mesh, batch_size=64
-            )
-        return np.asarray(jax.nn.softmax(logits, axis=-1)[:, 1])
-
-    @functools.cached_property
-    def _pairs(self):
-        def logits(params, batch):
-            apply = functools.partial(self.model.apply, {"params": params})
-            states = apply(batch["image"], method="image_states")
-            return apply(states, batch["text"], batch["text_mask"], method="pair_logits")
-
-        return jit_on_mesh(logits, self.mesh)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.
@@ -226,13 +141,15 @@ class Pretrained(TextTasks):
 
         Args:
           path: a folder, new or empty.
-          format: 'hf', which transformers loads as the model that it is, 'open_clip', or 'peft':
-            the adapters alone, which PEFT loads onto what 'hf' writes.
+          format: 'hf', which transformers loads as the model that it is; 'open_clip'; 'albef', the
+            .pth of ALBEF's own code, with the run's average and queues; or 'peft': the adapters
+            alone, which PEFT loads onto what 'hf' writes.
           dtype: of the tensors: float32, float16 or bfloat16.
 
         Raises:
           UserError: the format has no such model, by what differs; or the folder.
         """
+        tokenizer = self.processor.tokenizer
         with _new_folder(path) as part:
             convert.export(
                 part,
@@ -243,9 +160,11 @@ class Pretrained(TextTasks):
                 self.processor.steps,
                 dtype,
                 self.generation,
+                None if tokenizer is None else tokenizer.max_len,
+                self.momentum,
             )
-            if self.processor.tokenizer is not None and format != "peft":
-                self.processor.tokenizer.export(part)
+            if tokenizer is not None and format != "peft":
+                tokenizer.export(part)
 
     def merge_adapters(self) -> "Pretrained":
         """The model with its LoRA adapters added to the weights: as fast as without them.
@@ -266,16 +185,6 @@ class Pretrained(TextTasks):
         # Not of `params`: there are two values to a byte of int4, and scales besides.
         count = f"{paths.count(abstract_params(self.model, self.mesh)):,} parameters"
         return ", ".join(part for part in (self.name, kinds, count) if part)
-
-    def _tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        batch = self.processor(text=texts)
-        return batch["text"], batch["text_mask"]
-
-    @functools.cached_property
-    def _encoders(self):
-        if not hasattr(self.model, "encode_text"):
-            raise UserError(f"{self.name} is a language model: it embeds nothing")
-        return encoders(self.model, self.mesh)
 
 
 def load(
@@ -360,10 +269,19 @@ def _load_run(
     frozen = _with_dtype(frozen, config.compute.dtype)
     params = checkpoints.restore_params(step, params, frozen, ema=bool(config.ema.decay))
     checkpoints.close()
+
+    def momentum() -> tuple[dict | None, dict]:
+        checkpoints = Checkpoints(path, read_only=True)
+        place = functools.partial(sharding.placed, mesh=mesh)
+        read = checkpoints.restore_momentum(step, place, sharding.replicated(mesh))
+        checkpoints.close()
+        return read
+
     if dtype is not None:
         params = cast_weights(params, dtype)
     processor = Processor(config.preprocess, tokenizer)
-    return Pretrained(model, params, processor, mesh, config.model.name, config, step=step)
+    about = (config.model.name, config)
+    return Pretrained(model, params, processor, mesh, *about, step=step, momentum=momentum)
 
 
 def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretrained:
@@ -408,8 +326,12 @@ def _load_published(
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
     params, tokenizer = convert.load(published, abstract, tokenizer, quantise)
     processor = Processor(published.preprocess, tokenizer)
-    kept = {"resize": published.resize, "generation": published.generation}
-    return Pretrained(model, params, processor, mesh, published.model, **kept)
+    return Pretrained(
+        *(model, params, processor, mesh, published.model),
+        resize=published.resize,
+        generation=published.generation,
+        momentum=lambda: convert.load_momentum(published, abstract),
+    )
 
 
 def _quantise(m: Pretrained, rules: quantise_lib.Rules) -> None:
@@ -444,16 +366,23 @@ def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
         fn = functools.partial(resize_positions, old=grids[0], new=grids[1], **m.resize)
         return jax.jit(fn, out_shardings=sharding.replicated(m.mesh))(pos)
 
-    params = paths.map_with_path(
-        lambda path, leaf: resized(leaf) if path in POSITIONS else leaf, m.params
-    )
+    def fit(params: Mapping) -> dict:
+        return paths.map_with_path(
+            lambda path, leaf: resized(leaf) if path in POSITIONS else leaf, params
+        )
+
+    def momentum() -> tuple[dict | None, dict]:
+        average, queues = m.momentum()
+        return average and fit(average), queues
+
     steps = m.processor.steps
     if steps is not None:
         steps = [
             step for name, options in steps for step in _resized_step(name, options, old, size)
         ]
     processor = Processor(steps, m.processor.tokenizer)
-    return dataclasses.replace(m, model=m.model.clone(cfg=cfg), params=params, processor=processor)
+    changed = dict(model=m.model.clone(cfg=cfg), params=fit(m.params), momentum=momentum)
+    return dataclasses.replace(m, processor=processor, **changed)
 
 
 def _resized_step(name: str, options: Mapping, old: Sequence[int], new: Sequence[int]) -> list:

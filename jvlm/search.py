@@ -55,6 +55,33 @@ def search(
     ]
 
 
+def rerank(
+    pretrained: Any, query: dict[str, str], found: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Looks at what was found a second time, together with the query.
+
+    Args:
+      pretrained: from `jvlm.load`, of a model with `match`.
+      query: {'text': a text} or {'image': a path}.
+      found: of one query, from `search`; an image is read again, where its name says.
+
+    Returns:
+      The same with 'match', the logit that image and text belong together, which is their order
+      now: ALBEF's rule, in which it takes the place of the cosine (Retrieval.py).
+
+    Raises:
+      UserError: an image for an image or a text for a text; or no such model.
+    """
+    if any(set(query) & set(one) for one in found):
+        kind = next(iter(query))
+        raise UserError(f"rerank: an image is matched with a text, not one {kind} with another")
+    pairs = [{**one, **query} for one in found]
+    images, texts = ([pair[key] for pair in pairs] for key in ("image", "text"))
+    logits = pretrained.match_logits(images, texts)[:, 1].tolist()
+    matched = [{**one, "match": logit} for one, logit in zip(found, logits)]
+    return sorted(matched, key=lambda one: -one["match"])
+
+
 def folder_index(
     pretrained: Any,
     folder: str,

@@ -3,6 +3,7 @@
 """The training loop: one function, read from top to bottom. It never knows which paper it runs."""
 
 import contextlib
+import functools
 import json
 import shutil
 import time
@@ -139,9 +140,7 @@ def _train(
             state = checkpoints.restore(start, training.state)
         else:
             state = training.init(root_rng)
-            state, fresh = warm_start.apply(
-                config.init, state, lambda run: load(run, mesh=mesh).params
-            )
+            state, fresh = warm_start.apply(config.init, state, functools.partial(_source, mesh))
 
     #### Evaluators and log.
     evaluators = build_evaluators(
@@ -332,6 +331,11 @@ def make_tokenizer(config: ml_collections.ConfigDict, workdir: Path, source: Any
                 yield from [value] if isinstance(value, str) else value
 
     return distributed.first_host_first(lambda: build_tokenizer(section, folder, texts()))
+
+
+def _source(mesh: jax.sharding.Mesh, path: str) -> warm_start.Source:
+    m = load(path, mesh=mesh)
+    return warm_start.Source(m.params, m.momentum)
 
 
 def load_teacher(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Pretrained | None:

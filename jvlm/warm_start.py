@@ -8,14 +8,18 @@ A config's `init` is an ordered list of (target, source, source path, ops):
     (r"vision/pos", "runs/clip", "vision/pos", (("resize_positions", {"antialias": False}),)),
     (r"qformer/mlp_query/(.*)", "self", r"qformer/mlp/\1", ()),
 
-The target is a pattern on parameter paths (first match wins); the source is a run directory or
-'self', this model as initialised; the source path may use the pattern's groups. Parameters that no
-rule matches keep their fresh values and are listed.
+The target is a pattern on parameter paths (first match wins); the source is whatever `jvlm.load`
+reads or 'self', this model as initialised; the source path may use the pattern's groups. Parameters
+that no rule matches keep their fresh values and are listed.
+
+A moving average that teaches (ALBEF, BLIP) starts as the source's average where it has one, and as
+the weights elsewhere; queues of features start as the source's where they are as long. Both is what
+the official scripts do when they load a checkpoint.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,15 +58,27 @@ OPS: dict[str, Callable] = {
 }
 
 
+class Source(NamedTuple):
+    """Another model.
+
+    Attributes:
+      params: nested dict.
+      momentum: () -> (nested dict of the moving averages that it has, or None; queues by name).
+    """
+
+    params: Mapping
+    momentum: Callable[[], tuple[Mapping | None, Mapping]] = lambda: (None, {})
+
+
 def apply(
-    rules: Sequence[tuple], state: TrainState, read_source: Callable[[str], dict]
+    rules: Sequence[tuple], state: TrainState, read_source: Callable[[str], Source]
 ) -> tuple[TrainState, list[str]]:
     """Fills in starting weights.
 
     Args:
       rules: the config's `init`.
       state: freshly initialised.
-      read_source: run directory -> nested dict of its parameters.
+      read_source: what a rule calls a source -> the source.
 
     Returns:
       (state, paths that keep their fresh values).
@@ -77,8 +93,9 @@ def apply(
         if len(rule) != 4:
             raise UserError(f"init: {rule!r}: give (target, source, source path, ops)")
     fresh = _flatten(merge(state.params, state.statistics, state.frozen))
-    sources = {"self": fresh}
+    read, sources = {"self": Source({})}, {"self": fresh}
     used, problems, filled = [False] * len(rules), [], {}
+    origins: dict[str, tuple] = {}
     for path, leaf in fresh.items():
         index = paths.first_match([(rule[0], None) for rule in rules], path)
         if index is None:
@@ -86,7 +103,8 @@ def apply(
         used[index] = True
         pattern, name, template, ops = rules[index]
         if name not in sources:
-            sources[name] = _flatten(read_source(name))
+            read[name] = read_source(name)
+            sources[name] = _flatten(read[name].params)
         source_path = re.fullmatch(pattern, path).expand(template)
         if source_path not in sources[name]:
             if paths.kernel_part(path)[1]:  # An adapter, which the source need not have.
@@ -99,6 +117,7 @@ def apply(
             problems.append(f"init: {path} is {shape}, {source_path} of {name} {value.shape}")
             continue
         filled[path] = _like(value, path, leaf)
+        origins[path] = name, source_path, ops
     for rule, was_used in zip(rules, used):
         if not was_used:
             problems.append(
@@ -110,20 +129,52 @@ def apply(
     pieces = paths.flatten(filled)
 
     def update(tree: Any) -> Any:
-        if tree is None:
-            return None
         return paths.map_with_path(lambda path, leaf: pieces.get(path, leaf), tree)
 
-    # Averages start with the weights, in buffers of their own: all are donated to the step.
-    teacher, ema = jax.jit(_copy)((update(state.teacher), update(state.ema)))
+    # Averages have buffers of their own: they are donated to the step like the weights.
+    ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
+    teacher, extra = state.teacher, state.extra
+    if teacher is not None or extra:
+        momentum = {name: source.momentum() for name, source in read.items()}
+        extra = _fill_queues(extra, [queues for _, queues in momentum.values()])
+    if teacher is not None:
+        averages = {name: _flatten(average or {}) for name, (average, _) in momentum.items()}
+        teacher = _teach(jax.jit(_copy)(update(teacher)), origins, averages)
     state = state.replace(
         params=update(state.params),
         statistics=update(state.statistics),
         frozen=update(state.frozen),
         teacher=teacher,
+        extra=extra,
         ema=ema,
     )
     return state, [path for path in fresh if path not in filled]
+
+
+def _teach(
+    teacher: Mapping, origins: Mapping[str, tuple], averages: Mapping[str, Mapping[str, Any]]
+) -> dict:
+    """A teacher that is the weights, with the averages of their sources."""
+
+    def start(path: str, leaf: jax.Array) -> jax.Array:
+        name, source_path, ops = origins.get(path, ("self", path, ()))
+        if source_path not in averages[name]:
+            return leaf
+        return _like(_run_ops(_fetch(averages[name][source_path]), leaf, ops), path, leaf)
+
+    return paths.map_with_path(start, teacher)
+
+
+def _fill_queues(extra: Any, sources: Sequence[Mapping[str, Any]]) -> Any:
+    """An objective's queues as those of a source, as far as it has them, if they are as long."""
+    for queues in sources:
+        known = {name: np.asarray(queues[name]) for name in extra if name in queues}
+        if known and all(value.size == extra[name].size for name, value in known.items()):
+            return extra | {
+                name: _like(value.reshape(extra[name].shape), name, extra[name])
+                for name, value in known.items()
+            }
+    return extra
 
 
 def _run_ops(value: np.ndarray, leaf: jax.Array, ops: Sequence[tuple]) -> np.ndarray:

@@ -122,7 +122,9 @@ def test_training(lora_config, tmp_path, rng):
     checkpoints = checkpoint.Checkpoints(run)
     with jax.set_mesh(mesh):
         state, fresh = warm_start.apply(
-            c.init, training.init(jax.random.key(3)), lambda path: jvlm.load(path).params
+            c.init,
+            training.init(jax.random.key(3)),
+            lambda path: warm_start.Source(jvlm.load(path).params),
         )
         assert len(fresh) == 4 * 4  # A, B, scale and dropout rate of q and v in two towers.
         step = lambda state: training.step(state, sharding.put_whole_batch(batch, mesh), None)[0]

@@ -19,6 +19,7 @@ NOT_COUNTED = re.compile(
 PAIRED = r"text_encoder\.encoder\.layer\.\d*[13579]\.crossattention\.self\.(key|value)\..*"
 NOT_COUNTED_OF = {
     "nlvr": re.compile(PAIRED),
+    "albef_nlvr_lavis": re.compile(PAIRED),
     "pretrain_model_nlvr": re.compile(PAIRED + r"|text_proj\..*|temp"),
 }
 

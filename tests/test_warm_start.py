@@ -34,7 +34,7 @@ def source(rng):
 
 
 def apply(rules, state, source):
-    return warm_start.apply(rules, state, lambda name: source)
+    return warm_start.apply(rules, state, lambda name: warm_start.Source(source))
 
 
 def test_every_op(state, source):

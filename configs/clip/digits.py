@@ -10,10 +10,8 @@ sum of prompt probabilities; 88.6 % with the mean of prompt embeddings), image-t
 Its image tower is where every other digits recipe starts from.
 """
 
-from configs import common
+from configs import common, digits
 
-DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-COLOURS = ("red", "green", "blue", "yellow", "purple")
 PAIR = ("image", "text", "text_mask", "image_id")
 
 
@@ -24,17 +22,7 @@ def get_config(arg=""):
 
     c.model.name = "clip"
     c.model.embed_dim = 64
-    c.model.vision = dict(
-        image_size=48,
-        patch_size=8,
-        width=96,
-        depth=1,
-        num_heads=4,
-        mlp_dim=192,
-        activation="relu",
-        stem="conv",
-        stem_depth=2,
-    )
+    c.model.vision = dict(digits.TOWER)
     c.model.text = dict(
         vocab_size=128,
         max_len=18,
@@ -50,22 +38,15 @@ def get_config(arg=""):
     c.tokenizer = dict(
         kind="sentencepiece", model_type="bpe", vocab_size=128, max_len=18, train_on=("captions",)
     )
-    c.preprocess = (("resize_center_crop", dict(size=48)),)
+    c.preprocess = digits.PREPROCESS
 
-    name = "digit_scenes/tiny" if arg.test else "digit_scenes/small"
-    train, val, test = (
-        dict(kind="tfds", name=name, split=split, data_dir=None)
-        for split in ("train", "validation", "test")
-    )
-    identity = ("identity", dict(key="meaning"))
+    train, val, test = (digits.source(split, arg.test) for split in ("train", "validation", "test"))
     c.data.source = train
     c.data.batch_size = 128
     c.data.transforms = (
-        ("decode_image", {}),
-        ("random_affine", dict(rotate=7, shear=8, scale=(0.9, 1.1), shift=0.04)),
-        ("choose", dict(key="captions", out="caption")),
-        ("tokenize", dict(key="caption")),
-        identity,
+        *digits.IMAGE,
+        *digits.CAPTION,
+        digits.MEANING,
         ("keep", dict(keys=PAIR)),
     )
 
@@ -75,20 +56,16 @@ def get_config(arg=""):
     c.optim.weight_decay = ((".*kernel", 0.1), (".*", 0.0))
     c.checkpoint.update(dict(every_steps=350, keep=2, best="zero_shot/top1"))
 
-    one_caption = (
-        ("first", dict(key="captions", out="caption")),
-        ("tokenize", dict(key="caption")),
-    )
     c.eval.evaluators = dict(
         zero_shot=dict(
             kind="zero_shot",
-            classes=DIGITS,
+            classes=digits.DIGITS,
             templates=(
                 "a {colour} {}",
                 "the digit {} in {colour} ink",
                 "a picture of a {colour} {}",
             ),
-            fill=dict(colour=COLOURS),
+            fill=dict(colour=digits.COLOURS),
             ensemble="probabilities",  # A digit has one colour: alternatives, not paraphrases.
             data=dict(
                 source=test, batch_size=256, transforms=common.image_rows(c.preprocess, "label")
@@ -101,7 +78,7 @@ def get_config(arg=""):
                 batch_size=256,
                 transforms=(
                     ("tokenize", dict(key="captions")),
-                    identity,
+                    digits.MEANING,
                     *common.image_rows(c.preprocess, *PAIR[1:]),
                 ),
             ),
@@ -111,7 +88,11 @@ def get_config(arg=""):
             data=dict(
                 source=val,
                 batch_size=c.data.batch_size,
-                transforms=(*one_caption, identity, *common.image_rows(c.preprocess, *PAIR[1:])),
+                transforms=(
+                    *digits.FIRST_CAPTION,
+                    digits.MEANING,
+                    *common.image_rows(c.preprocess, *PAIR[1:]),
+                ),
             ),
         ),
     )

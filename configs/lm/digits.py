@@ -23,7 +23,7 @@ each kind is right in 40 %. `jvlm train` leaves the answers in predictions/writt
 cores 3 min 42 s and 2 min 42 s.
 """
 
-from configs import common
+from configs import common, digits
 
 KEYS = ("text", "text_mask", "labels")
 QUESTION, ANSWER = "{qa[question]}", "{qa[answer]}"
@@ -44,23 +44,9 @@ def get_config(arg=""):
         c.model = dict(
             name="gpt2", **size, depth=4, mlp_dim=512, max_len=96, bos_id=3, eos_id=1, pad_id=0
         )
-    # Whole words: the texts have few.
-    c.tokenizer = dict(
-        kind="sentencepiece",
-        model_type="bpe",
-        vocab_size=256,
-        max_len=24,
-        start=not arg.t5,
-        end=arg.t5,
-        train_on=("captions", "questions/question", "questions/answer"),
-        train_examples=5000,
-    )
+    c.tokenizer = dict(digits.tokenizer(24), start=not arg.t5, end=arg.t5)
 
-    name = "digit_scenes/tiny" if arg.test else "digit_scenes/small"
-    train, val = (
-        dict(kind="tfds", name=name, split=split, data_dir=None)
-        for split in ("train", "validation")
-    )
+    train, val = digits.source("train", arg.test), digits.source("validation", arg.test)
     draw = (
         ("choose", dict(key="captions", out="caption")),
         ("choose", dict(key="questions", out="qa")),

@@ -22,7 +22,9 @@ def add(verb) -> None:
     options.add_source(export)
     export.add_argument("destination", metavar="DST", help="folder, new or empty")
     export.add_argument(
-        "--format", default="hf", help="hf (default, transformers), open_clip, or peft: adapters"
+        "--format",
+        default="hf",
+        help="hf (default, transformers), open_clip, albef (its own code's .pth), peft (adapters)",
     )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     options.add_json(export)

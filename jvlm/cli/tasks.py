@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`jvlm classify | embed | search | generate`: what models do."""
+"""`jvlm classify | embed | search | generate`: what models do with images, or with text."""
 
 import argparse
 import sys
@@ -21,11 +21,6 @@ def add(verb) -> None:
         "--templates", help="a known set, such as imagenet, or one of a file: FILE.json:NAME"
     )
     options.add_model(classify)
-
-    match = verb("match", run_match, "Say how well texts fit images, looking at both at once.")
-    match.add_argument("images", nargs="+", metavar="IMAGE")
-    match.add_argument("--texts", required=True, nargs="+", help="to compare with each image")
-    options.add_model(match)
 
     embed = verb("embed", run_embed, "Write the embeddings of images or texts into files.")
     what = embed.add_mutually_exclusive_group(required=True)
@@ -52,6 +47,12 @@ def add(verb) -> None:
     where.add_argument("--index", help="what jvlm embed wrote")
     search.add_argument("--cache", help="where indexes are kept (default $XDG_CACHE_HOME/jvlm)")
     search.add_argument("--top", type=int, default=5, help="how many to show (default 5)")
+    search.add_argument(
+        "--rerank",
+        type=int,
+        metavar="K",
+        help="look at the best K a second time, together with the query, and order them by that",
+    )
     options.add_model(search)
 
     generate = verb("generate", run_generate, "Continue prompts with a language model.")
@@ -73,15 +74,6 @@ def run_classify(args: argparse.Namespace) -> None:
         results.append({"image": image, "probabilities": dict(ranked)})
         lines.append(f"{image}: " + ", ".join(f"{label} {p:.1%}" for label, p in ranked[:5]))
     options.show(args, results, lines)
-
-
-def run_match(args: argparse.Namespace) -> None:
-    from jvlm.pretrained import load
-
-    pairs = [(image, text) for image in args.images for text in args.texts]
-    found = load(args.model).match(*zip(*pairs)).tolist()
-    results = [dict(image=i, text=t, probability=p) for (i, t), p in zip(pairs, found)]
-    options.show(args, results, [f"{p:.4f}  {i}  {t}" for (i, t), p in zip(pairs, found)])
 
 
 def run_embed(args: argparse.Namespace) -> None:
@@ -113,9 +105,14 @@ def run_embed(args: argparse.Namespace) -> None:
 
 def run_search(args: argparse.Namespace) -> None:
     from jvlm import embeddings
-    from jvlm.search import folder_index, search
+    from jvlm.errors import UserError
+    from jvlm.search import folder_index, rerank, search
 
     model = _load_on_all_devices(args.model)
+    if args.rerank is not None:
+        if args.rerank < 1:
+            raise UserError(f"--rerank {args.rerank}: look at 1 or more again")
+        model.check_match()  # Before a folder is embedded.
     embed = model.embed_images if args.image_query else model.embed_text
     query = embed([args.query])
     if args.index:
@@ -124,10 +121,13 @@ def run_search(args: argparse.Namespace) -> None:
         index, bad = folder_index(model, args.images, cache=args.cache)
         _warn_bad(bad)
         parts, identity = [index], None
-    results = search(query, parts, args.top, identity)[0]
-    options.show(
-        args, results, [f"{r['score']:.4f}  {r.get('image', r.get('text'))}" for r in results]
-    )
+    if args.rerank is None:
+        results, key = search(query, parts, args.top, identity)[0], "score"
+    else:
+        found = search(query, parts, args.rerank, identity)[0]
+        kind = "image" if args.image_query else "text"
+        results, key = rerank(model, {kind: args.query}, found)[: args.top], "match"
+    options.show(args, results, [f"{r[key]:.4f}  {r.get('image', r.get('text'))}" for r in results])
 
 
 def run_generate(args: argparse.Namespace) -> None:

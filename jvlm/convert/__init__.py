@@ -11,6 +11,7 @@ from jvlm.convert.published import (
     inspect,
     is_published,
     load,
+    load_momentum,
     open_published,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "is_published",
     "load",
     "load_adapter",
+    "load_momentum",
     "open_published",
     "read_json",
 ]

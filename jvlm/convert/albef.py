@@ -1,21 +1,26 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ALBEF's own files. Source: salesforce/ALBEF models/model_{pretrain,retrieval,vqa}.py."""
+"""ALBEF's own files, and LAVIS's of it.
+
+Sources: salesforce/ALBEF models/model_*.py; salesforce/LAVIS lavis/models/albef_models,
+configs/models/med_config_albef.json. LAVIS gives the same names to the same tensors, but its texts
+have no token types and end with [SEP].
+"""
 
 import dataclasses
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from jvlm.convert.bert import bert_rules, embedding_rules, layer_rules, word_rules
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
 from jvlm.convert.openai import count_layers
 from jvlm.convert.rules import heads, linear
-from jvlm.convert.timm import vit_rules
+from jvlm.convert.timm import vit_config, vit_rules
 from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
 from jvlm.models.towers.bert import BertConfig
 from jvlm.models.towers.bert_lm import BertLMConfig
-from jvlm.models.towers.vit import ViTConfig
 
 CLS_ID, SEP_ID = 101, 102  # Of bert-base-uncased: an answer's first and last token.
 
@@ -30,12 +35,27 @@ SKIP = (
 )
 
 
-def is_albef(keys: Container[str]) -> bool:
-    """Whether tensors have ALBEF's names; BLIP's text encoder has no token types."""
-    return "visual_encoder.cls_token" in keys and any(
-        f"text_encoder.{prefix}embeddings.token_type_embeddings.weight" in keys
-        for prefix in ("", "bert.")
-    )
+KINDS = {config.kind: config for config in (ALBEFConfig, ALBEFVQAConfig, ALBEFClassifierConfig)}
+# The objective's name -> the file's, which has features as columns.
+QUEUES = {
+    "image": "image_queue",
+    "text": "text_queue",
+    "image_id": "idx_queue",
+    "pointer": "queue_ptr",
+}
+TYPES = r".*embeddings\.token_type_embeddings\.weight"
+# Tokens of a text: configs/*.yaml of the official code; LAVIS's `max_txt_len`, and 35 of
+# `compute_sim_matrix`.
+LENGTH = 30
+LAVIS_LENGTHS = {"albef": 35, "albef_vqa": 25, "albef_classifier": 40}
+
+
+def is_albef(keys: Collection[str]) -> bool:
+    """Whether tensors have ALBEF's names; BLIP's text attends to the image in every layer."""
+    first = re.compile(r"text_encoder\.(bert\.)?encoder\.layer\.0\.(\w+)\..*")
+    parts = {match[2] for key in keys if (match := first.fullmatch(key))}
+    is_text_alone = "attention" in parts and "crossattention" not in parts
+    return is_text_alone and "visual_encoder.cls_token" in keys
 
 
 def config_from_tensors(
@@ -43,7 +63,7 @@ def config_from_tensors(
 ) -> ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig:
     """A model's shape from its weights. Heads are 64 wide, or one in a miniature."""
     shapes = tensors.shapes
-    vision = _vision(shapes)
+    vision = vit_config(shapes, "visual_encoder.")
     mlm = "text_encoder.cls.predictions.bias" in shapes
     prefix = "text_encoder.bert" if mlm else "text_encoder"
     layers = count_layers(shapes, re.escape(prefix) + r"\.encoder\.layer\.(\d+)\..*")
@@ -79,23 +99,6 @@ def config_from_tensors(
     )
 
 
-def _vision(shapes: Mapping[str, Sequence[int]]) -> ViTConfig:
-    width, _, patch, _ = shapes["visual_encoder.patch_embed.proj.weight"]
-    side = round((shapes["visual_encoder.pos_embed"][1] - 1) ** 0.5)
-    return ViTConfig(
-        side * patch,
-        patch,
-        width,
-        count_layers(shapes, r"visual_encoder\.blocks\.(\d+)\..*"),
-        max(1, width // 64),
-        shapes["visual_encoder.blocks.0.mlp.fc1.weight"][0],
-        norm_eps=1e-6,
-        patch_bias=True,
-        pre_norm=False,
-        norm_tokens=True,
-    )
-
-
 def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertConfig:
     embeddings = f"{prefix}.embeddings"
     vocab_size, width = shapes[f"{embeddings}.word_embeddings.weight"]
@@ -106,8 +109,23 @@ def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertC
         depth,
         max(1, width // 64),
         shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
-        num_types=shapes[f"{embeddings}.token_type_embeddings.weight"][0],
+        num_types=shapes.get(f"{embeddings}.token_type_embeddings.weight", (0,))[0],
     )
+
+
+def without_types(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> Any:
+    """The model as LAVIS builds it, which leaves out the token types of the original's files."""
+    towers = {
+        name: dataclasses.replace(getattr(cfg, name), num_types=0)
+        for name in ("text", "decoder")
+        if hasattr(cfg, name)
+    }
+    return dataclasses.replace(cfg, **towers)
+
+
+def skip(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> tuple[str, ...]:
+    """Patterns of keys that hold nothing to load."""
+    return SKIP if cfg.text.num_types else (*SKIP, TYPES)
 
 
 def rules(

@@ -12,14 +12,14 @@ import numpy as np
 
 from jvlm import adapters, paths
 from jvlm.config import from_dataclass
-from jvlm.convert import engine, openai, peft
+from jvlm.convert import albef, albef_export, engine, openai, peft
 from jvlm.convert.files import write_safetensors
 from jvlm.convert.hf import preprocess_to_hf
 from jvlm.convert.published import HF_FAMILIES
 from jvlm.errors import UserError, did_you_mean
 from jvlm.models.clip import CLIPConfig
 
-FORMATS = ("hf", "open_clip", "peft")
+FORMATS = ("hf", "open_clip", "albef", "peft")
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -32,6 +32,8 @@ def export(
     steps: Sequence | None,
     dtype: str,
     generation: Mapping[str, Any],
+    max_len: int | None,
+    momentum: Callable[[], tuple[Mapping | None, Mapping]],
 ) -> None:
     """Writes config, preprocessing and weights, one tensor at a time; 'peft' writes adapters only.
 
@@ -44,6 +46,8 @@ def export(
       steps: image transforms, or None.
       dtype: a key of `DTYPES`.
       generation: content of generation_config.json; none is written where it is empty.
+      max_len: tokens of a text, where the model has a tokenizer.
+      momentum: () -> (the parameters' moving average or None, queues), see `albef_export`.
 
     Raises:
       UserError: the format cannot express the model.
@@ -59,6 +63,12 @@ def export(
             changed[-1], "quantised weights, which no published format has: load without quantise="
         )
         raise UserError(f"export: the model has {what}")
+    if (format == "albef") != (model in albef.KINDS):
+        known = "albef" if model in albef.KINDS else "hf"
+        raise UserError(f"format {format!r} has no {model}: export with format={known!r}")
+    if format == "albef":
+        about = {"preprocess": steps, "max_len": max_len or albef.LENGTH}
+        return albef_export.export(folder, cfg, params, DTYPES[dtype], *momentum(), **about)
     if format == "hf":
         family = HF_FAMILIES[model]
         what, rules, name = f"transformers' {model}", family.rules(cfg), "model.safetensors"

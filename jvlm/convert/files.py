@@ -1,16 +1,10 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of published checkpoints, one by one: safetensors, and pickled files through torch.
-
-safetensors files are read with `pread` and not mapped: mapped pages count as this process's memory
-on some platforms and stay as long as anything refers to them; a read buffer is gone when its
-tensor is placed.
-"""
+"""Tensors of published checkpoints, one by one: safetensors, and pickled files of torch."""
 
 import contextlib
 import json
 import math
-import os
 import struct
 import warnings
 import zipfile
@@ -21,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import ml_dtypes
 import numpy as np
 
+from jvlm.convert import torch_file
+from jvlm.convert.raw import RawFile
 from jvlm.errors import UserError
 
 # https://github.com/huggingface/safetensors, "Format".
@@ -54,10 +50,17 @@ class Tensors(Protocol):
         ...
 
 
+class Shapes(NamedTuple):
+    """Tensors without their numbers. See `Tensors`."""
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+
 class _Entry(NamedTuple):
     """Where a tensor lies."""
 
-    file: int
+    file: RawFile
     dtype: type
     offset: int
 
@@ -76,52 +79,33 @@ class Safetensors:
         self.name = str(paths[0]) if len(paths) == 1 else str(paths[0].parent)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._entries: dict[str, _Entry] = {}
-        self._files = [_open(path) for path in paths]
-        for index, path in enumerate(paths):
-            for key, (shape, dtype, offset) in _header(path, self._files[index]).items():
+        for path in paths:
+            file = RawFile(path)
+            for key, (shape, dtype, offset) in _header(path, file).items():
                 if key in self.shapes:
                     raise UserError(f"{path}: {key} lies in another file of {self.name} too")
                 self.shapes[key] = shape
-                self._entries[key] = _Entry(index, dtype, offset)
-
-    def __del__(self):
-        for file in self.__dict__.get("_files", ()):
-            os.close(file)
+                self._entries[key] = _Entry(file, dtype, offset)
 
     def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
-        shape, entry = self.shapes[key], self._entries[key]
+        shape, (file, dtype, offset) = self.shapes[key], self._entries[key]
         index, count = part
         if axis and count > 1:  # Does not lie in one piece.
             return np.split(self.read(key), count, axis)[index]
         if shape and count > 1:
             shape = (shape[0] // count, *shape[1:])
-        array = np.empty(shape, entry.dtype)
-        buffer = memoryview(array.reshape(-1).view(np.uint8))
-        done, start = 0, entry.offset + index * array.nbytes
-        while done < array.nbytes:
-            read = os.preadv(self._files[entry.file], [buffer[done:]], start + done)
-            if not read:
-                raise UserError(f"{self.name}: ends within {key}: fetch it again")
-            done += read
-        return array
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        return file.array(shape, dtype, offset + index * size, key)
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-
-
-def _header(path: Path, file: int) -> dict[str, tuple[tuple[int, ...], type, int]]:
+def _header(path: Path, file: RawFile) -> dict[str, tuple[tuple[int, ...], type, int]]:
     """Key -> (shape, dtype, offset in the file)."""
-    size = os.fstat(file).st_size
-    start = os.pread(file, 8, 0)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-    if 8 + length > size:
-        raise UserError(f"{path}: {size} bytes, less than its header: fetch it again")
+    start = file.bytes(8, 0)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else file.size
+    if 8 + length > file.size:
+        raise UserError(f"{path}: {file.size} bytes, less than its header: fetch it again")
     with malformed(path, "not a safetensors file"):
-        return _entries(path, json.loads(os.pread(file, length, 8)), 8 + length, size)
+        return _entries(path, json.loads(file.bytes(length, 8)), 8 + length, file.size)
 
 
 def _entries(path: Path, header: dict, start: int, size: int) -> dict:
@@ -154,12 +138,22 @@ class Pickled:
         self._tensors: dict[str, Any] = {}
         for path in paths:
             state = _torch_state(path)
-            tensors = {k.removeprefix(prefix): v for k, v in state.items() if hasattr(v, "detach")}
+            tensors = {k.removeprefix(prefix): v for k, v in state.items() if hasattr(v, "read")}
             self._tensors.update(tensors)
-        self.shapes = {key: tuple(tensor.shape) for key, tensor in self._tensors.items()}
+        self.shapes = {key: tensor.shape for key, tensor in self._tensors.items()}
 
     def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
-        tensor, (index, count) = self._tensors[key].detach(), part
+        return self._tensors[key].read(part, axis)
+
+
+class _TorchTensor:
+    """A tensor of torch, as `torch_file.StoredTensor`."""
+
+    def __init__(self, tensor: Any):
+        self.shape, self._tensor = tuple(tensor.shape), tensor.detach()
+
+    def read(self, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        tensor, (index, count) = self._tensor, part
         if count > 1:
             tensor = tensor.chunk(count, axis)[index]
         if str(tensor.dtype) == "torch.bfloat16":  # numpy has none: its bits.
@@ -167,6 +161,41 @@ class Pickled:
 
             return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
+
+
+class Npz:
+    """An archive of numpy's, .npz. See `Tensors`.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: missing or damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.name, self._path = str(path), path
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        with self._open() as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    np.lib.format.read_magic(stream)
+                    shape = np.lib.format.read_array_header_1_0(stream)[0]
+                self.shapes[name.removesuffix(".npy")] = shape
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        with self._open() as archive, archive.open(f"{key}.npy") as stream:
+            return np.split(np.lib.format.read_array(stream), part[1], axis)[part[0]]
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                yield archive
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self._path}: not an archive of numpy, or damaged: {error}") from None
 
 
 class Renamed:
@@ -193,32 +222,39 @@ class Renamed:
 
 
 def _torch_state(path: Path) -> Mapping[str, Any]:
+    """The state dict in a file; its tensors can be read."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    read = torch_file.read if torch_file.is_torch_file(path) else _with_torch
+    state = read(path)
+    for key in ("state_dict", "model"):  # open_clip and cn_clip; ALBEF and BLIP.
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    wrap = lambda value: _TorchTensor(value) if hasattr(value, "detach") else value
+    return {key: wrap(value) for key, value in state.items() if isinstance(key, str)}
+
+
+def _with_torch(path: Path) -> Any:
+    """TorchScript, and files older than torch 1.6, as torch reads them."""
     try:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} is a pickled file, which needs torch to be read: pip install torch "
-            "(or take the safetensors files of the model)"
+            f"{path} is TorchScript or older than torch 1.6, which needs torch to be read: pip "
+            "install torch (or take the safetensors files of the model)"
         ) from None
     try:
         if is_torchscript(path):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # No longer made, but read.
                 return torch.jit.load(str(path), map_location="cpu").state_dict()
-        # Mapped: a tensor's bytes are read when it is. Tensors only, no code from the pickle.
-        is_zip = zipfile.is_zipfile(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        # Tensors only, no code from the pickle.
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: cannot be read by torch: {reason}") from None
-    for key in ("state_dict", "model"):  # open_clip and cn_clip; ALBEF and BLIP.
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
-    return state
 
 
 def is_torchscript(path: Path) -> bool:

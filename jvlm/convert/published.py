@@ -5,8 +5,12 @@
 a folder of transformers    config.json, model.safetensors, preprocessor_config.json, ...
 a folder of open_clip       open_clip_config.json, open_clip_model.safetensors, ...
 a file of OpenAI's CLIP     a TorchScript archive, .pt
+a folder of timm            config.json, model.safetensors
+a file of DeiT              a pickled training state with timm's names, .pth
+a file of Google's ViT      .npz
 a file of cn_clip           a pickled state dict, .pt
-a file of ALBEF             a pickled training state, .pth
+a file of ALBEF or LAVIS    a pickled training state, .pth or .pt
+a folder that we exported   such a file, albef.pth, and a config.json of jvlm's
 """
 
 import dataclasses
@@ -23,6 +27,7 @@ from jvlm import paths, quantise
 from jvlm.config import from_dataclass, replace
 from jvlm.convert import (
     albef,
+    albef_export,
     bert,
     chinese_clip,
     clip,
@@ -34,9 +39,11 @@ from jvlm.convert import (
     siglip,
     t5,
     tied,
+    timm,
 )
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import (
+    Npz,
     Pickled,
     Renamed,
     Safetensors,
@@ -98,8 +105,8 @@ HF_FAMILIES: dict[str, HFFamily] = {
     "siglip": _family(siglip, towers=("vit", "transformer"), processor="Siglip"),
     "t5": _family(t5),
 }
-FAMILIES = (*HF_FAMILIES, "albef", "open_clip")
-CHINESE_LENGTH, ALBEF_LENGTH = 52, 30
+FAMILIES = (*HF_FAMILIES, "albef", "open_clip", "timm")
+CHINESE_LENGTH = 52
 ENDLESS = 512  # Tokens of a text for models without a limit; T5 was trained with as many.
 TORCH_RESIZE = {"antialias": False}
 
@@ -114,9 +121,10 @@ class Published:
       tensors, rules, skip: what `engine.load` needs.
       preprocess: image transforms; None where the checkpoint does not say.
       folder: where its tokenizer files lie.
-      code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai', 'cn_clip' or 'albef'.
+      code: whose tokenizer reads texts: 'hf', 'open_clip', 'openai', 'cn_clip', 'albef' or 'lavis'.
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what its generation_config.json says; empty where there is none.
+      max_len: tokens of a text; None where the model or the tokenizer's files say it.
     """
 
     model: str
@@ -129,11 +137,17 @@ class Published:
     code: str
     resize: dict[str, bool]
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    max_len: int | None = None
 
     @property
     def is_language_model(self) -> bool:
         """Whether it reads texts only."""
         return not hasattr(self.config, "vision")
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it has a tokenizer."""
+        return self.is_language_model or hasattr(self.config, "text")
 
 
 def open_published(
@@ -193,6 +207,36 @@ def load(
     return engine.load(published.tensors, *table, abstract, kinds), tokenizer
 
 
+def load_momentum(published: Published, abstract: Mapping) -> tuple[dict | None, dict]:
+    """What ALBEF's files hold beside the weights.
+
+    Args:
+      published: the checkpoint.
+      abstract: shapes, dtypes and shardings of the parameters.
+
+    Returns:
+      (the moving average of some of the parameters, or None; queues as `objectives.albef` has them,
+      or nothing).
+    """
+    if published.model not in albef.KINDS:
+        return None, {}
+    tensors, flat = published.tensors, paths.flatten(abstract)
+    table = albef.rules(published.config, momentum=True)
+    own, average = (engine.plan(rules, flat) for rules in (published.rules, table))
+    kept = {
+        path: leaf
+        for path, leaf in flat.items()
+        if average[path].keys != own[path].keys
+        and all(key in tensors.shapes for key in average[path].keys)
+    }
+    queues = {
+        name: tensors.read(key).T for name, key in albef.QUEUES.items() if key in tensors.shapes
+    }
+    if not kept:
+        return None, queues
+    return engine.load(tensors, table, (".*",), paths.unflatten(kept)), queues
+
+
 def find_problems(
     published: Published, params: Mapping, tokenizer: Tokenizer | None = None
 ) -> tuple[Tokenizer | None, list[str]]:
@@ -212,14 +256,14 @@ def find_problems(
     trying(lambda: _check_size(published))
     if tokenizer is None:
         tokenizer = trying(lambda: find_tokenizer(published))
-    if tokenizer is not None:
+    if tokenizer is not None and published.reads_texts:
         trying(lambda: _check_vocabulary(published, tokenizer))
     return tokenizer, problems
 
 
 def find_tokenizer(published: Published) -> Tokenizer | None:
     """The tokenizer whose files lie beside the weights; None where there are none."""
-    if not has_tokenizer(published.folder, published.code):
+    if not published.reads_texts or not has_tokenizer(published.folder, published.code):
         return None
     if published.is_language_model:
         max_len = published.config.max_len or ENDLESS
@@ -228,8 +272,7 @@ def find_tokenizer(published: Published) -> Tokenizer | None:
         # BERTs have more positions than the texts that they were trained with.
         max_len = text.max_len
         if isinstance(text, BertConfig):
-            usual = ALBEF_LENGTH if published.code == "albef" else CHINESE_LENGTH
-            max_len = min(usual, max_len)
+            max_len = min(published.max_len or CHINESE_LENGTH, max_len)
     return from_checkpoint(published.folder, max_len=max_len, family=published.code)
 
 
@@ -302,7 +345,8 @@ def is_published(path: Path) -> bool:
 
 
 def _model_type(folder: Path) -> str | None:
-    return read_json(folder / "config.json").get("model_type")
+    config = read_json(folder / "config.json")
+    return config.get("model_type", "timm" if "pretrained_cfg" in config else None)
 
 
 def _open_folder(folder: Path) -> Published:
@@ -315,6 +359,10 @@ def _open_folder(folder: Path) -> Published:
         return _open_hf(folder, kind)
     if has("open_clip_config.json"):
         return _open_open_clip(folder)
+    if kind == "timm":
+        return _open_timm(find_tensors(folder), folder, read_json(folder / "config.json"))
+    if kind in albef.KINDS:
+        return _open_albef(folder / albef_export.NAME, Pickled([folder / albef_export.NAME]), None)
     if not has("config.json") and not has("jvlm.json"):
         raise UserError(f"{folder}: no config.json and no open_clip_config.json")
     if has("jvlm.json") or (folder / "checkpoints").is_dir():
@@ -402,6 +450,8 @@ def _open_clip_steps(cfg: CLIPConfig, preprocess: Mapping[str, Any]) -> tuple:
 
 
 def _open_file(path: Path, family: str | None, variant: str | None) -> Published:
+    if path.suffix == ".npz":
+        return _open_timm(Npz(path), path.parent)
     tensors = Safetensors([path]) if path.suffix == ".safetensors" else Pickled([path])
     keys, folder = tensors.shapes, path.parent
     if family is None and "bert.embeddings.word_embeddings.weight" in keys:
@@ -409,11 +459,9 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
     if family is None and path.suffix != ".safetensors" and is_torchscript(path):
         family = "clip"
     if family == "albef" or (family is None and albef.is_albef(keys)):
-        with malformed(tensors.name, "not a checkpoint of this family"):
-            cfg = albef.config_from_tensors(tensors)
-        steps = (("resize_square", dict(size=cfg.vision.image_size)),)
-        table = albef.rules(cfg), albef.SKIP
-        return Published(cfg.kind, cfg, tensors, *table, steps, folder, "albef", TORCH_RESIZE)
+        return _open_albef(path, tensors, variant)
+    if family == "timm" or (family is None and timm.is_timm(keys)):
+        return _open_timm(tensors, folder)
     if family == "chinese_clip":
         cfg = _sized("chinese_clip", variant, tensors, chinese_clip.config_from_cn)
         rules = chinese_clip.cn_rules(cfg, tensors)
@@ -438,9 +486,47 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         code = "openai" if family == "clip" else family
         return _openai_form(tensors, cfg, folder, steps, code)
     raise UserError(
-        f"{path}: neither OpenAI's TorchScript, cn_clip's file nor ALBEF's: say family=, one of "
-        f"{', '.join(FAMILIES)}, or give the folder with its config"
+        f"{path}: neither OpenAI's TorchScript nor a file of cn_clip, ALBEF or DeiT: say family=, "
+        f"one of {', '.join(FAMILIES)}, or give the folder with its config"
     )
+
+
+def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
+    """A file of ALBEF's own code or of LAVIS; beside one that we wrote lies what it is."""
+    if variant not in (None, "original", "lavis"):
+        raise UserError(f"variant {variant!r} of ALBEF is unknown, choose 'original' or 'lavis'")
+    folder, where = path.parent, path.parent / "config.json"
+    ours = read_json(where) if where.is_file() else {}
+    if ours.get("model_type") in albef.KINDS and path.name == albef_export.NAME:
+        with malformed(where, "not a config of jvlm's"):
+            cfg = replace(albef.KINDS[ours["model_type"]], None, ours["model"], where="model")
+            steps, max_len, code = ours["preprocess"], ours["max_len"], "hf"
+    else:
+        with malformed(tensors.name, "not a checkpoint of this family"):
+            cfg = albef.config_from_tensors(tensors)
+        code, max_len = "albef", albef.LENGTH
+        if variant == "lavis" or (variant is None and not cfg.text.num_types):
+            cfg = albef.without_types(cfg)
+            code, max_len = "lavis", albef.LAVIS_LENGTHS[cfg.kind]
+        steps = (("resize_square", dict(size=cfg.vision.image_size)),)
+    return Published(
+        *(cfg.kind, cfg, tensors, albef.rules(cfg), albef.skip(cfg), steps, folder, code),
+        TORCH_RESIZE,
+        max_len=max_len,
+    )
+
+
+def _open_timm(tensors: Tensors, folder: Path, config: Mapping[str, Any] = {}) -> Published:
+    """A vision transformer; only timm's config.json says how images are prepared for it."""
+    with malformed(tensors.name, "not a vision transformer of timm's"):
+        cfg = timm.config_from_tensors(tensors)
+    steps = None
+    if config:
+        with malformed(folder / "config.json", "not a config of timm"):
+            steps, moments = timm.preprocess_from_timm(config["pretrained_cfg"])
+            cfg = dataclasses.replace(cfg, **moments)
+    table = timm.rules(tensors), timm.SKIP
+    return Published("vit", cfg, tensors, *table, steps, folder, "timm", TORCH_RESIZE)
 
 
 def _sized(model: str, variant: str | None, tensors: Tensors, infer: Callable) -> CLIPConfig:

@@ -3,14 +3,13 @@
 """`jvlm data`: prepare, info, preview."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jvlm.config import load, to_dict
 from jvlm.data.describe import survey
 from jvlm.data.images import BadRecord
 from jvlm.data.named import open_named
-from jvlm.data.preview import cell_of, draw, font_for
+from jvlm.data.preview import cell_of, draw, font_for, save
 from jvlm.errors import UserError, did_you_mean
 
 EMBEDDED = ("digit_scenes/small", "digit_scenes/full", "digit_scenes/tiny")
@@ -92,10 +91,7 @@ def preview(
     chosen, missing = font_for(texts, font)
     if missing:
         notes.append(f"no font of this machine has {missing}: give one, --font FILE")
-    try:
-        draw(cells, columns=4, side=280, font=chosen).save(Path(out))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--out {out}: cannot be written: {error}") from None
+    save(draw(cells, columns=4, side=280, font=chosen), out)
     return notes
 
 

@@ -109,18 +109,27 @@ def resize_fast(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def resize_shortest(image: np.ndarray, size: int, resample: str = "bicubic") -> np.ndarray:
     """Resizes so that the shorter side is `size`; the longer one is cut down to an integer."""
-    height, width = image.shape[:2]
+    return resize(image, *shortest_size(*image.shape[:2], size), resample)
+
+
+def shortest_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) that `resize_shortest` makes of an image."""
     if height <= width:
-        return resize(image, size, int(size * width / height), resample)
-    return resize(image, int(size * height / width), size, resample)
+        return size, int(size * width / height)
+    return int(size * height / width), size
 
 
 def resize_cover(
     image: np.ndarray, height: int, width: int, resample: str = "bicubic"
 ) -> np.ndarray:
     """Resizes, ratio kept, so that height x width just fits in (timm's ResizeKeepRatio)."""
-    ratio = min(image.shape[0] / height, image.shape[1] / width)
-    return resize(image, *(round(side / ratio) for side in image.shape[:2]), resample)
+    return resize(image, *cover_size(*image.shape[:2], height, width), resample)
+
+
+def cover_size(height: int, width: int, least_height: int, least_width: int) -> tuple[int, int]:
+    """(height, width) that `resize_cover` makes of an image."""
+    ratio = min(height / least_height, width / least_width)
+    return round(height / ratio), round(width / ratio)
 
 
 def center_crop(
@@ -134,16 +143,26 @@ def center_crop(
       rounding: where the border is an odd number of pixels, the half goes 'even' (torchvision,
         open_clip) or 'down' (transformers).
     """
-    if rounding not in ("even", "down"):
-        raise UserError(f"rounding {rounding!r} is unknown, choose 'even' or 'down'")
-    half = round if rounding == "even" else math.floor
     width = height if width is None else width
+    top, left = crop_place(*image.shape[:2], height, width, rounding)
     missing = [max(0, side - size) for side, size in zip((height, width), image.shape)]
     if any(missing):  # Black borders, as torchvision and transformers add them.
         borders = [(pixels // 2, pixels - pixels // 2) for pixels in missing]
         image = np.pad(image, (*borders, (0, 0)))
-    top, left = half((image.shape[0] - height) / 2), half((image.shape[1] - width) / 2)
+    top, left = max(0, top), max(0, left)
     return image[top : top + height, left : left + width]
+
+
+def crop_place(
+    height: int, width: int, new_height: int, new_width: int, rounding: str = "even"
+) -> tuple[int, int]:
+    """(top, left) of `center_crop` in an image; negative where it adds a border."""
+    if rounding not in ("even", "down"):
+        raise UserError(f"rounding {rounding!r} is unknown, choose 'even' or 'down'")
+    half = round if rounding == "even" else math.floor
+    sides = ((height, new_height), (width, new_width))
+    top, left = (half((old - new) / 2) if old >= new else -((new - old) // 2) for old, new in sides)
+    return top, left
 
 
 def pad_square(image: np.ndarray, color: Sequence[int]) -> np.ndarray:

@@ -112,6 +112,14 @@ def draw(cells: Sequence[Cell], *, columns: int, side: int, font: Any) -> Image.
     return sheet
 
 
+def save(picture: Image.Image, out: str | os.PathLike) -> None:
+    """Writes a picture; the ending of the name says how. Raises UserError if that fails."""
+    try:
+        picture.save(Path(out))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out {out}: cannot be written: {error}") from None
+
+
 def cell_of(example: Mapping[str, Any], class_names: Sequence[str] | None = None) -> Cell:
     """How an example looks: any of `importers.schemas`, or similar.
 

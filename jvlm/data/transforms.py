@@ -212,7 +212,10 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
 
 
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
-    """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
+    """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T].
+
+    The key 'a/b' is entry b of entry a.
+    """
     value = entry(example, key)
     texts = [value] if isinstance(value, str) else value
     ids, mask = tokenizer(texts)
@@ -298,12 +301,8 @@ def compose(
       UserError: unknown step or option, missing option, or a step that needs a tokenizer where
         there is none.
     """
-    is_own = lambda name, options: name == "preprocess" and not options
-    if preprocess is None and any(is_own(*step) for step in steps):
-        raise UserError(f"{where}.preprocess: {NO_PREPROCESS}")
-    steps = [s for step in steps for s in (preprocess if is_own(*step) else [step])]
     chain = []
-    for name, options in steps:
+    for name, options in resolve(steps, preprocess, where):
         at = f"{where}.{name}"
         if "steps" in options:
             inner = compose(options["steps"], tokenizer=tokenizer, preprocess=preprocess, where=at)
@@ -321,6 +320,18 @@ def compose(
         return {key: value for key, value in example.items() if value is not None}
 
     return apply
+
+
+def resolve(
+    steps: Sequence[tuple[str, Mapping]],
+    preprocess: Sequence[tuple[str, Mapping]] | None,
+    where: str = "data.transforms",
+) -> list[tuple[str, Mapping]]:
+    """The steps with the model's own image transforms in their place; see `compose`."""
+    is_own = lambda name, options: name == "preprocess" and not options
+    if preprocess is None and any(is_own(*step) for step in steps):
+        raise UserError(f"{where}.preprocess: {NO_PREPROCESS}")
+    return [s for step in steps for s in (preprocess if is_own(*step) else [step])]
 
 
 def _bind(name: str, options: Mapping, tokenizer: Any, where: str) -> Transform:

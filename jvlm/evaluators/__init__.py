@@ -11,9 +11,10 @@ from jvlm import progress, sharding
 from jvlm.config import construct
 from jvlm.data import pipeline
 from jvlm.data.sources import build_source
-from jvlm.data.transforms import compose
+from jvlm.data.transforms import compose, resolve
 from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.classification import Classification
+from jvlm.evaluators.grounding import Grounding
 from jvlm.evaluators.language import Generate, Rank
 from jvlm.evaluators.linear_probe import LinearProbe
 from jvlm.evaluators.loss import Loss
@@ -25,6 +26,7 @@ from jvlm.evaluators.zero_shot import ZeroShot
 EVALUATORS = {
     "classification": Classification,
     "generate": Generate,
+    "grounding": Grounding,
     "linear_probe": LinearProbe,
     "loss": Loss,
     "perplexity": Perplexity,
@@ -89,6 +91,7 @@ class Batches:
       batch_size: rows of a global batch.
       class_names: the data set's own, in the order of its labels, or None.
       fingerprint: what says which data set it is.
+      steps: the transforms, with the model's own in their place.
     """
 
     def __init__(self, source, transforms, batch_size, mesh, tokenizer=None, preprocess=()):
@@ -96,9 +99,9 @@ class Batches:
         self._source = build_source(source, where="eval data source")
         self.class_names = getattr(self._source, "class_names", None)
         self.fingerprint = self._source.fingerprint
-        self._transform = compose(
-            transforms, tokenizer=tokenizer, preprocess=preprocess, where="eval data transforms"
-        )
+        where = "eval data transforms"
+        self.steps = resolve(transforms, preprocess, where)
+        self._transform = compose(self.steps, tokenizer=tokenizer, where=where)
         self._rows = sharding.host_rows(mesh, batch_size)
 
     def __iter__(self):

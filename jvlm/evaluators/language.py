@@ -10,10 +10,9 @@ import numpy as np
 
 from jvlm import progress
 from jvlm.config import construct
-from jvlm.data.examples import entry
 from jvlm.data.pipeline import collate
 from jvlm.errors import UserError
-from jvlm.evaluators.predictions import Predictions, Predictor
+from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
 from jvlm.evaluators.templates import read_names
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
@@ -61,7 +60,7 @@ class _Asked(Predictor):
             for first, count, examples in self._chunks():
                 prompts = [self._fill(self._prompt, example) for example in examples]
                 batch = self._speaker.prompt_ids(prompts)
-                read = [{key: _entry(one, key) for key in self._inputs} for one in examples]
+                read = [{key: read_entry(one, key) for key in self._inputs} for one in examples]
                 batch |= collate(read)
                 answers = self._answer(batch, examples, first)
                 for place, answer in enumerate(answers[:count]):
@@ -91,7 +90,7 @@ class _Asked(Predictor):
     def _references(self, example: Mapping) -> dict[str, Any]:
         fields, kinds = {}, TASKS[self.task].may | TASKS[self.task].needs
         for name, key in self._fields.items():
-            value = _plain(_entry(example, key))
+            value = plain(read_entry(example, key))
             kind = kinds.get(name, "")
             if name == key == "label" and kind == "a text or a number" and self._classes:
                 value = self._classes[value] if value in range(len(self._classes)) else value
@@ -229,7 +228,7 @@ class Rank(_Asked):
         if self._shared is not None:
             lists, given = [self._shared] * len(examples), self._ids
         else:
-            lists = [_plain(_entry(example, self._given)) for example in examples]
+            lists = [plain(read_entry(example, self._given)) for example in examples]
             if not all(lists):
                 raise UserError(f"{self.name}: an example has no candidates")
             most = max(map(len, lists))
@@ -261,21 +260,3 @@ class Rank(_Asked):
             odds = np.exp(scores - scores.max())
             return float(odds[0] / odds.sum())
         return scores.tolist() if kind == "a list of numbers" else texts[int(scores.argmax())]
-
-
-def _entry(example: Mapping, key: str) -> Any:
-    try:
-        return entry(example, key)
-    except (KeyError, TypeError):
-        raise UserError(f"evaluation: no entry {key!r} in {sorted(example)}") from None
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jvlm import whole
+from jvlm.data.transforms import entry
 from jvlm.errors import UserError
 from jvlm.metrics.tasks import score
 
@@ -76,3 +78,22 @@ def write(
         whole.write_json(folder / f"{name}.settings.json", settings)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def read_entry(example: Mapping, key: str) -> Any:
+    """An entry of an example; 'a/b' is entry b of entry a. Raises UserError if there is none."""
+    try:
+        return entry(example, key)
+    except (KeyError, TypeError):
+        raise UserError(f"evaluation: no entry {key!r} in {sorted(example)}") from None
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

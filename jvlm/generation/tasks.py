@@ -48,7 +48,7 @@ class TextTasks:
         """Continues prompts.
 
         Args:
-          images: for models that see.
+          images: for models that see, one to a prompt: paths, Pillow images or arrays.
           prompts: strings.
           allowed_texts: answer with one of these only.
           **options: fields of `generation.Options`; greedy by default.
@@ -93,15 +93,16 @@ class TextTasks:
         return self._generator.ids(self._decoding_params(), batch, options, rows)
 
     def stream(
-        self, prompt: str, *, allowed_texts: Sequence[str] = (), **options: Any
+        self, prompt: str, *, image: Any = None, allowed_texts: Sequence[str] = (), **options: Any
     ) -> Iterator[str]:
         """Continues one prompt and gives the text as it comes; joined it is that of `generate`.
 
         Args:
           prompt: a string.
+          image: for models that see.
           allowed_texts, **options: as for `generate`, without beams.
         """
-        batch = self._prompt_batch(None, [prompt])
+        batch = self._prompt_batch(None if image is None else [image], [prompt])
         options = self._constrained(options, allowed_texts)
         ends = self._generator.special_ids(options)[0]
         text = TextStream(self.processor.tokenizer)
@@ -122,7 +123,7 @@ class TextTasks:
         """Scores answers by their log-likelihood, end token included.
 
         Args:
-          images: for models that see.
+          images: for models that see, one to a prompt: paths, Pillow images or arrays.
           prompts: B strings.
           candidates: C answers, or C for each prompt. They follow the prompt as they are: where
             the vocabulary has words with their space, begin them with it.
@@ -172,14 +173,6 @@ class TextTasks:
                 mask[row, column, : len(answer)] = True
         return Candidates(ids[0], mask[0]) if shared else Candidates(ids, mask)
 
-    def prompt_ids(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-        """What the model reads of prompts: text int32[B, T], text_mask bool[B, T].
-
-        Raises:
-          UserError: an empty prompt, or something else than text.
-        """
-        return self._prompt_batch(None, prompts)
-
     def _stacked_params(self) -> dict:
         """The weights as they are stored."""
         return stack_all(self.params) if is_unstacked(self.params) else self.params
@@ -199,9 +192,24 @@ class TextTasks:
         return Generator(self.model, self.mesh, self.generation)
 
     def _prompt_batch(self, images: Sequence | None, prompts: Sequence[str] | None) -> dict:
-        generator = self._generator
-        if images is not None:
+        sees = hasattr(self._generator.model.cfg, "vision")
+        if images is not None and not sees:
             raise UserError(f"{self.name} is a language model: it sees no images, give prompts=")
+        if images is None and sees:
+            raise UserError(f"{self.name} speaks about images: give images= too")
+        batch = self.prompt_ids(prompts)
+        if images is not None:
+            if isinstance(images, str) or len(images) != len(batch["text"]):
+                raise UserError("give as many images as prompts")
+            batch |= self.processor(images=images)
+        return batch
+
+    def prompt_ids(self, prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
+        """What the model reads of prompts: text int32[B, T], text_mask bool[B, T].
+
+        Raises:
+          UserError: an empty prompt, or something else than text.
+        """
         if prompts is None or isinstance(prompts, str) or not len(prompts):
             raise UserError("give a list of prompts, at least one")
         other = next((i for i, prompt in enumerate(prompts) if not isinstance(prompt, str)), None)
@@ -211,7 +219,7 @@ class TextTasks:
         if empty is not None:
             raise UserError(f"prompt {empty} is empty: give it at least one character")
         # An encoder's text ends as its tokenizer ends texts; a prompt is left open.
-        end = None if generator.model.encoder_decoder else False
+        end = None if self._generator.model.encoder_decoder else False
         text, mask = self._need_tokenizer()(prompts, end=end, truncate=False)
         return {"text": text, "text_mask": mask}
 

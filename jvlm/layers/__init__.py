@@ -8,9 +8,16 @@ Shape legend, used in every docstring and einsum of the package:
 """
 
 from jvlm.layers.attention import Attention, attend
-from jvlm.layers.block import Block, BlockConfig, Context, check_block
+from jvlm.layers.block import Block, BlockConfig, Context, Tap, check_block
 from jvlm.layers.cache import DecodeCache, KVCache
-from jvlm.layers.embed import Conv, ConvStem, PatchEmbed, TokenEmbed, resize_positions
+from jvlm.layers.embed import (
+    Conv,
+    ConvStem,
+    PatchEmbed,
+    TokenEmbed,
+    cubic_weights,
+    resize_positions,
+)
 from jvlm.layers.linear import Linear
 from jvlm.layers.mlp import ACTIVATIONS, Mlp
 from jvlm.layers.norm import BatchNorm, Norm, l2_normalize
@@ -35,9 +42,11 @@ __all__ = [
     "REMAT_POLICIES",
     "Rope",
     "Stack",
+    "Tap",
     "TokenEmbed",
     "attend",
     "check_block",
+    "cubic_weights",
     "l2_normalize",
     "resize_positions",
     "unstack",

@@ -30,7 +30,7 @@ def attend(
     probs_tap: jax.Array | None = None,
     dropout: float = 0.0,
     dropout_rng: jax.Array | None = None,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     """dropout(softmax(q k^T * scale + bias)) v, with the softmax in float32.
 
     Args:
@@ -44,14 +44,14 @@ def attend(
       query_chunk: queries at a time on the 'xla' back end, of which no more than
         [B, N, query_chunk, S] logits are held; the backward computes them again
         (arXiv:2112.05682). 0 is all at once, as is an attention whose probabilities are tapped.
-      probs_tap: float32[B, N, T, S] zeros, added after the softmax. Its gradient is the gradient
-        of the attention map, which Grad-CAM needs; only the 'xla' back end has such a place.
+      probs_tap: float32[B, N, T, S] ones, multiplied with the probabilities. Its gradient is the
+        attention map times the map's own gradient, all that Grad-CAM needs; only the 'xla' back end
+        has such a place.
       dropout: rate at which probabilities are set to 0 (BERT); the others grow by 1 / (1 - rate).
       dropout_rng: key; None switches dropout off.
 
     Returns:
-      [B, T, N, H] in the dtype of v; with `probs_tap` also the probabilities [B, N, T, S], before
-      dropout.
+      [B, T, N, H] in the dtype of v.
 
     Raises:
       ValueError: unknown back end, or `probs_tap`, `bias` or dropout with a fused one.
@@ -76,12 +76,11 @@ def attend(
         )
     if query_chunk and probs_tap is None and q.shape[1] > query_chunk:
         return _chunked(q, k, v, mask, bias, scale, query_chunk, drop)
-    out, probs = _softmax(q, k, v, mask, bias, scale, probs_tap, drop)
-    return out if probs_tap is None else (out, probs)
+    return _softmax(q, k, v, mask, bias, scale, probs_tap, drop)
 
 
 def _softmax(q, k, v, mask, bias, scale, probs_tap=None, drop=None):
-    """The formula: (result, float32 probabilities). `drop` is (rate, key) or None."""
+    """The formula. `drop` is (rate, key) or None."""
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
@@ -94,14 +93,13 @@ def _softmax(q, k, v, mask, bias, scale, probs_tap=None, drop=None):
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     probs = jax.nn.softmax(logits, axis=-1)
     if probs_tap is not None:
-        probs = probs + probs_tap
-    weights = probs
+        probs = probs * probs_tap
     if drop is not None:
         rate, key = drop
         kept = jax.random.bernoulli(key, 1 - rate, probs.shape)
-        weights = jnp.where(kept, probs / (1 - rate), 0.0)
-    weights = weights.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape), probs
+        probs = jnp.where(kept, probs / (1 - rate), 0.0)
+    weights = probs.astype(v.dtype).reshape(batch, kv_heads, heads // kv_heads, length, -1)
+    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(q.shape)
 
 
 def _chunked(q, k, v, mask, bias, scale, query_chunk, drop=None):
@@ -128,7 +126,7 @@ def _chunked(q, k, v, mask, bias, scale, query_chunk, drop=None):
     def piece(xs):
         q, by_query, index = xs
         own = drop and (drop[0], jax.random.fold_in(drop[1], index))
-        return _softmax(q, k, v, **shared, **by_query, scale=scale, drop=own)[0]
+        return _softmax(q, k, v, **shared, **by_query, scale=scale, drop=own)
 
     # In a loop, common-subexpression elimination cannot undo the recomputation.
     piece = jax.checkpoint(piece, prevent_cse=False)
@@ -191,6 +189,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         slot: jax.Array | None = None,
         causal: bool = False,
+        probs_tap: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Attends from `x` to itself, or to `memory`.
 
@@ -204,6 +203,7 @@ class Attention(nn.Module):
             and values from it instead of projecting `memory` again, when `memory` is None.
           slot: int32 scalar.
           causal: names the operations; that only earlier tokens are seen is the mask's to say.
+          probs_tap: as in `attend`.
 
         Returns:
           (dtype[B, T, D], the updated cache or None).
@@ -232,7 +232,7 @@ class Attention(nn.Module):
         if self.dropout and self.has_rng("dropout"):
             how |= {"dropout": self.dropout, "dropout_rng": self.make_rng("dropout")}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):
-            y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, **how)
+            y = attend(q, k, v, mask=mask, bias=bias, scale=self.scale, probs_tap=probs_tap, **how)
         out = {"std": self.std[1], "use_bias": self.out_bias, "dtype": self.dtype}
         y = Linear((self.num_heads, self.head_dim), (self.width,), name="out", **out)(y)
         return y, cache

@@ -103,6 +103,19 @@ def check_block(cfg: Any, where: str) -> None:
 
 
 @flax.struct.dataclass
+class Tap:
+    """A place in a stack where an attention map's gradient is read: see `attend`.
+
+    Attributes:
+      probs: float32[B, N, T, S] ones.
+      layer: of the stack, whose cross-attention is meant where it has one.
+    """
+
+    probs: jax.Array
+    layer: int = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
 class Context:
     """What all layers of a stack share.
 
@@ -114,6 +127,7 @@ class Context:
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
       slot: int32 scalar, where the cache is written.
       causal: `mask` is causal; what counts FLOPs cannot see it in an array.
+      tap: of one layer; the stack hides it from the others.
     """
 
     mask: jax.Array | None = None
@@ -123,6 +137,7 @@ class Context:
     memory_mask: jax.Array | None = None
     slot: jax.Array | None = None
     causal: bool = flax.struct.field(pytree_node=False, default=False)
+    tap: Tap | None = None
 
 
 class Block(nn.Module):
@@ -158,10 +173,12 @@ class Block(nn.Module):
 
             return branch
 
+        tap = {} if ctx.tap is None else {"probs_tap": ctx.tap.probs}
+        has_cross = self.cfg.memory_width is not None
         own = dict(mask=ctx.mask, bias=ctx.bias, positions=ctx.positions, causal=ctx.causal)
-        x = self._residual("norm1", x, attention("attn", **own))
-        if self.cfg.memory_width is not None:
-            other = {"memory": ctx.memory, "mask": ctx.memory_mask}
+        x = self._residual("norm1", x, attention("attn", **own, **({} if has_cross else tap)))
+        if has_cross:
+            other = {"memory": ctx.memory, "mask": ctx.memory_mask, **tap}
             cross = attention("cross_attn", self.cfg.memory_width, **other)
             x = self._residual("cross_norm", x, cross)
         return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache

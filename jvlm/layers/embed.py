@@ -195,13 +195,13 @@ def resize_positions(
     if antialias:
         grid = jax.image.resize(grid, (*new, table.shape[-1]), jax.image.ResizeMethod.CUBIC)
     else:
-        rows, columns = (_cubic_weights(o, n, align_corners) for o, n in zip(old, new))
+        rows, columns = (cubic_weights(o, n, align_corners) for o, n in zip(old, new))
         precision = jax.lax.Precision.HIGHEST
         grid = jnp.einsum("ro,cp,opD->rcD", rows, columns, grid, precision=precision)
     return jnp.concatenate([table[:prefix], grid.reshape(new[0] * new[1], -1)])
 
 
-def _cubic_weights(old: int, new: int, align_corners: bool) -> np.ndarray:
+def cubic_weights(old: int, new: int, align_corners: bool = False) -> np.ndarray:
     """float32[new, old]: torch's bicubic interpolation of one axis as a matrix.
 
     Keys' kernel with a = -0.75; taps beyond the border count for the border.

@@ -97,7 +97,10 @@ class Stack:
             hint = did_you_mean(compute.remat, REMAT_POLICIES)
             raise UserError(f"compute.remat {compute.remat!r} is unknown.{hint}")
 
-        def layer(x, params, cache, index):
+        if ctx.tap is not None and not isinstance(params, tuple):
+            params = unstack(params)  # One layer differs from the others: no scan.
+
+        def layer(x, params, cache, index, ctx=ctx):
             rngs = None
             if dropout_rng is not None:
                 rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
@@ -115,7 +118,9 @@ class Stack:
             caches = (None,) * self.depth if cache is None else cache
             new = []
             for index, (weights, layer_cache) in enumerate(zip(params, caches, strict=True)):
-                x, layer_cache = layer(x, weights, layer_cache, index)
+                is_tapped = ctx.tap is not None and ctx.tap.layer == index
+                own = ctx if is_tapped else ctx.replace(tap=None)
+                x, layer_cache = layer(x, weights, layer_cache, index, own)
                 new.append(layer_cache)
             return x, None if cache is None else tuple(new)
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
-from jvlm.models import albef, chinese_clip, clip, siglip
+from jvlm.models import albef, chinese_clip, clip, siglip, vit
 from jvlm.models.towers import bert_lm, gpt2, llama, opt, t5
 from jvlm.precision import Compute
 
@@ -29,6 +29,7 @@ MODELS = {
     "opt": (opt.OPT, opt.OPTConfig, opt.VARIANTS),
     "siglip": (clip.CLIP, clip.CLIPConfig, siglip.VARIANTS),
     "t5": (t5.T5, t5.T5Config, t5.VARIANTS),
+    "vit": (vit.ImageTower, vit.ImageTowerConfig, vit.VARIANTS),
 }
 
 

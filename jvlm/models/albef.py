@@ -23,12 +23,13 @@ from jvlm.layers import (
     KVCache,
     Linear,
     Stack,
+    Tap,
     l2_normalize,
     masks,
 )
 from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
 from jvlm.models.clip import Projection
-from jvlm.models.towers.bert import STD, Bert, BertConfig, block_config
+from jvlm.models.towers.bert import Bert, BertConfig, block_config
 from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
 from jvlm.models.towers.decoder import LMOutput, shift_right
 from jvlm.models.towers.vit import ViT, ViTConfig
@@ -95,7 +96,7 @@ class ALBEF(nn.Module):
         self.fusion = Fusion(cfg.text, cfg.fusion_depth, cfg.vision.width, self.compute)
         self.vision_proj = Projection(cfg.vision.width, cfg.embed_dim, use_bias=True)
         self.text_proj = Projection(width, cfg.embed_dim, use_bias=True)
-        self.itm_proj = Linear((width,), (2,), STD, dtype="float32")
+        self.itm_proj = Linear((width,), (2,), cfg.text.init_std, dtype="float32")
         if cfg.mlm:
             self.words = WordHead(cfg.text, self.compute)
         init = nn.initializers.constant(cfg.temperature_init)
@@ -120,10 +121,10 @@ class ALBEF(nn.Module):
         """text int32[B, T], text_mask bool[B, T] -> float32[B, E], unit norm."""
         return self.embed_text(self.text_states(text, self.mask(text, text_mask)))
 
-    def image_states(self, image: jax.Array) -> jax.Array:
+    def image_states(self, image: jax.Array, tap: Tap | None = None) -> jax.Array:
         """image uint8 or normalised float[B, H, W, 3] -> [B, P + 1, D], the class token first."""
         image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
-        return self.vision(image).tokens
+        return self.vision(image, tap).tokens
 
     def text_states(self, text: jax.Array, text_mask: jax.Array | None = None) -> jax.Array:
         """text int32[B, T], text_mask bool[B, T] -> [B, T, D], of words alone."""
@@ -148,9 +149,15 @@ class ALBEF(nn.Module):
         """
         return self.pair_logits(image, text, text_mask)[:, 1]
 
-    def pair_logits(self, image: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
-        """The same to both logits, float32[B, 2]: (no match, match)."""
-        return self.match_logits(self.fuse(self.text_states(text, text_mask), text_mask, image))
+    def pair_logits(
+        self, image: jax.Array, text: jax.Array, text_mask: jax.Array, tap: Tap | None = None
+    ) -> jax.Array:
+        """The same to both logits, float32[B, 2]: (no match, match).
+
+        `tap` is of the fusion: its cross-attention's maps say where each word looks.
+        """
+        states = self.text_states(text, text_mask)
+        return self.match_logits(self.fusion(states, text_mask, image, tap))
 
     def match_logits(self, fused: jax.Array) -> jax.Array:
         """[B, T, D] -> float32[B, 2]: (no match, match)."""
@@ -246,6 +253,8 @@ class ALBEFVQA(nn.Module):
     encoder_decoder = True
     causal = True
     predicts_next = False
+    # How its code ranks answers, see `generation.ranking.score` (`rank_answer`; configs/VQA.yaml).
+    ranking = {"preselect": 128, "first_weight": 2.0}
 
     def setup(self):
         cfg = self.cfg
@@ -368,8 +377,8 @@ class ALBEFClassifier(nn.Module):
         if cfg.embed_dim is not None:
             self.vision_proj = Projection(cfg.vision.width, cfg.embed_dim, use_bias=True)
         if cfg.head == "mlp":
-            self.hidden_proj = Linear((width,), (width,), STD, dtype="float32")
-        self.class_proj = Linear((width,), (cfg.num_classes,), STD, dtype="float32")
+            self.hidden_proj = Linear((width,), (width,), cfg.text.init_std, dtype="float32")
+        self.class_proj = Linear((width,), (cfg.num_classes,), cfg.text.init_std, dtype="float32")
 
     def __call__(self, batch: Mapping[str, jax.Array]) -> ClassifierOutput:
         """`image` [B, H, W, 3] or [B, 2, H, W, 3], `text` and optionally `text_mask`."""
@@ -433,10 +442,12 @@ class Fusion(nn.Module):
         self.stack = Stack(kind(block, self.compute, parent=None), self.depth)
         self.blocks = self.stack.declare(self, "blocks")
 
-    def __call__(self, x: jax.Array, mask: jax.Array, image: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, image: jax.Array, tap: Tap | None = None
+    ) -> jax.Array:
         """x [B, T, D], mask bool[B, T], image [B, (2,) S, memory_width] -> [B, T, D]."""
         dropout_rng = self.make_rng("dropout") if self.has_rng("dropout") else None
-        ctx = Context(mask=masks.padding(mask), memory=image)
+        ctx = Context(mask=masks.padding(mask), memory=image, tap=tap)
         return self.stack(self.blocks, x, None, ctx, dropout_rng)[0]
 
 

@@ -16,7 +16,7 @@ from jvlm.tokenizers.wordpiece import WordPiece
 
 # Where those that a SentencePiece model makes have it.
 PIECES = {"LlamaTokenizer": "tokenizer.model", "T5Tokenizer": "spiece.model"}
-FAMILIES = ("hf", "open_clip", "openai", "cn_clip", "albef")
+FAMILIES = ("hf", "open_clip", "openai", "cn_clip", "albef", "lavis")
 
 # What transformers calls the tokenizer of these models, and of folders with only these files.
 BY_MODEL = {
@@ -48,7 +48,7 @@ def from_checkpoint(
     Args:
       path: the folder.
       max_len: T; default what the folder's configuration says.
-      family: whose code reads the texts: 'hf' (transformers), 'open_clip', 'openai' or 'cn_clip'.
+      family: whose code reads the texts: one of `FAMILIES`, of which 'hf' is transformers.
         Default open_clip where open_clip_config.json lies, openai where only its `.gz` lies,
         transformers elsewhere. A folder of CLIP may serve the first three: ids differ where texts
         need repair, and in the padding.
@@ -69,8 +69,8 @@ def from_checkpoint(
         return ClipBPE.read(_bpe(folder), max_len or 77, special_tokens=(SOT, EOT))
     if family == "cn_clip":
         return WordPiece.read(folder / "vocab.txt", max_len or 52, rules="google")
-    if family == "albef":
-        return WordPiece.read(folder / "vocab.txt", max_len or 30, sep=False)
+    if family in ("albef", "lavis"):  # LAVIS's ALBEF has the stock tokenizer.
+        return WordPiece.read(folder / "vocab.txt", max_len or 30, sep=family == "lavis")
     if family == "open_clip":
         return _open_clip(folder, open_clip, max_len)
     if not kind:
@@ -135,7 +135,7 @@ def has_tokenizer(path: str | os.PathLike, family: str) -> bool:
     bpe = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
     if family == "openai":
         return bpe or (folder / GZ).is_file()
-    if family in ("cn_clip", "albef"):
+    if family in ("cn_clip", "albef", "lavis"):
         return (folder / "vocab.txt").is_file()
     known = _class_name(folder) is not None
     return known or (family == "open_clip" and (folder / GZ).is_file())

@@ -60,7 +60,8 @@ def cn_clip(_, tensors):
 
 def albef(_, tensors):
     rules = lambda cfg, _: albef_form.rules(cfg)
-    return albef_form.config_from_tensors(tensors), rules, albef_form.SKIP
+    cfg = albef_form.config_from_tensors(tensors)
+    return cfg, rules, albef_form.skip(cfg)
 
 
 LANGUAGE = ("bert", "gpt2", "llama", "opt", "t5")
@@ -70,6 +71,7 @@ SOURCES = {
     "hf_chinese_clip": hf(chinese_clip),
     "hf_clip": hf(clip),
     "hf_siglip": hf(siglip),
+    "lavis": albef,
     "open_clip": open_clip,
     "openai": openai,
     **{f"hf_{kind}": hf_language(kind) for kind in LANGUAGE},
@@ -83,8 +85,8 @@ def test_every_tensor_has_its_place(source, name):
     model = MODELS[source][name]
     tensors = named(model, name)
     cfg, rules, skip = SOURCES[source](model, tensors)
-    kind = cfg.kind if source == "albef" else source.removeprefix("hf_")
-    module = KINDS[kind][0](cfg) if kind in LANGUAGE or source == "albef" else CLIP(cfg)
+    kind = cfg.kind if SOURCES[source] is albef else source.removeprefix("hf_")
+    module = KINDS[kind][0](cfg) if kind in LANGUAGE or SOURCES[source] is albef else CLIP(cfg)
     params = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
     flat = paths.flatten(params)
     engine.check(tensors, engine.plan(rules(cfg, tensors), flat), skip, flat)

@@ -14,8 +14,7 @@ import pytest
 from jvlm import sharding
 from jvlm.errors import UserError
 from jvlm.evaluators import Generate, Rank, Retrieval, build_evaluators, evaluate
-from jvlm.evaluators.language import _plain
-from jvlm.evaluators.predictions import write
+from jvlm.evaluators.predictions import plain, write
 from jvlm.generation.tasks import Speaker
 from jvlm.models import build_model
 from jvlm.score import score_file
@@ -135,9 +134,9 @@ def test_a_file_of_candidates(build, mesh, tmp_path, ending):
         full, rows = full.predict(params).rows, short.predict(params).rows
         twice = make(c=section("rank", candidates=answers, first_weight=2.0, **given))["c"]
         twice = twice.predict(params).rows
-    for row, all_of_them, plain in zip(rows, twice, full):
-        assert all_of_them["candidates"] == plain["candidates"] == answers
-        assert all(a < b for a, b in zip(all_of_them["scores"], plain["scores"]))
+    for row, all_of_them, once in zip(rows, twice, full):
+        assert all_of_them["candidates"] == once["candidates"] == answers
+        assert all(a < b for a, b in zip(all_of_them["scores"], once["scores"]))
         scores = dict(zip(answers, all_of_them["scores"]))
         assert row["prediction"] == row["candidates"][0] and len(row["candidates"]) == 2
         got = [scores[text] for text in row["candidates"]]
@@ -238,7 +237,7 @@ def test_any_text_is_written(tmp_path):
 
 def test_values_as_json_has_them():
     value = {"a": np.array([b"x", b"y"], object), "b": [np.float32(0.5), {"c": np.int64(3)}]}
-    assert json.dumps(_plain(value)) == '{"a": ["x", "y"], "b": [0.5, {"c": 3}]}'
+    assert json.dumps(plain(value)) == '{"a": ["x", "y"], "b": [0.5, {"c": 3}]}'
 
 
 @pytest.mark.parametrize("kind", ["rank", "retrieval"])

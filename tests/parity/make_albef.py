@@ -9,6 +9,7 @@ that was tried) and timm, of which only a patch embedding is used, so that has a
 What is drawn at random (wrong partners, masked words) is given to both.
 """
 
+import importlib.util
 import json
 import pathlib
 import sys
@@ -43,7 +44,7 @@ def main(source: str):
     load_official(source)
     full_size()  # First: what follows makes the source's models small.
     pretraining()
-    retrieval()
+    retrieval(source)
     answers()
     classification("ve", 1)
     classification("nlvr", 2)
@@ -211,7 +212,7 @@ def pretraining() -> None:
     )
 
 
-def retrieval() -> None:
+def retrieval(source: str) -> None:
     import torch
     from models import model_retrieval as official
 
@@ -240,6 +241,8 @@ def retrieval() -> None:
     words = types.SimpleNamespace(input_ids=torch.tensor(batch["text"]))
     words.attention_mask = torch.tensor(batch["text_mask"]).long()
     image = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+    grounding(model.eval(), image, words, source)
+    model.train()
     losses = model(image, words, 0.3, torch.tensor(batch["image_id"]))
     sum(losses).backward()
     record(
@@ -248,6 +251,68 @@ def retrieval() -> None:
         before,
         model,
         losses=np.array([loss.item() for loss in losses]),
+    )
+
+
+def grounding(model, image, words, source: str) -> None:
+    """Heat maps of every layer as Grounding.py makes them, and what grounding_eval says of some."""
+    import torch
+    import torch.nn.functional as F
+
+    found, mask = {}, words.attention_mask.view(ROWS, 1, -1, 1)
+    for layer, block in enumerate(model.text_encoder.encoder.layer[2:]):
+        attention = block.crossattention.self
+        attention.save_attention = True
+        states = model.visual_encoder(image)
+        given = dict(attention_mask=words.attention_mask, encoder_hidden_states=states)
+        given |= dict(encoder_attention_mask=torch.ones(states.shape[:-1]), return_dict=True)
+        out = model.text_encoder(words.input_ids, **given).last_hidden_state
+        model.itm_head(out[:, 0])[:, 1].sum().backward()
+        maps = attention.get_attention_map().detach()[..., 1:] * mask
+        found[f"tokens{layer}"] = maps * attention.get_attn_gradients()[..., 1:].clamp(min=0) * mask
+        attention.save_attention = False
+    for layer, block in enumerate(model.visual_encoder.blocks):
+        states = model.visual_encoder(image, register_blk=layer)
+        given = dict(attention_mask=words.attention_mask, return_dict=True, mode="text")
+        text = model.text_encoder(words.input_ids, **given).last_hidden_state
+        sides = (model.vision_proj(states[:, 0]), model.text_proj(text[:, 0]))
+        one, other = (F.normalize(side, dim=-1) for side in sides)
+        (one @ other.t() / model.temp).diag().sum().backward()
+        gradient = block.attn.get_attn_gradients()[:, :, 0, 1:].clamp(0)
+        found[f"image{layer}"] = block.attn.get_attention_map()[:, :, 0, 1:] * gradient
+    model.zero_grad()
+    maps = {
+        key: value.mean(1).reshape(*value.shape[:1], *value.shape[2:-1], 2, 2)
+        for key, value in arrays(found).items()
+    }
+
+    for name in ("utils", "vqaTools.vqaEval", "refTools.evaluation.refEvaluation"):
+        sys.modules[name] = types.SimpleNamespace(VQAEval=None, RefEvaluation=None)
+    spec = importlib.util.spec_from_file_location("official_utils", f"{source}/dataset/utils.py")
+    official = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(official)
+    torch.Tensor.cuda = lambda self: self
+    rng = np.random.default_rng(4)
+    count, width, height = 60, 50, 37
+    heat = rng.random((count, 4, 4)).astype(np.float32)
+    corner = rng.uniform(0, 30, (count, 5, 2))
+    boxes = np.concatenate([corner, rng.uniform(6, 22, (count, 5, 2))], -1)
+    answer = boxes[np.arange(count), rng.integers(0, 5, count)] + rng.uniform(-2, 2, (count, 4))
+    refer = types.SimpleNamespace(
+        Refs={i: dict(image_id=i, split=("val", "testA", "testB")[i % 3]) for i in range(count)},
+        refToAnn={i: dict(bbox=answer[i].tolist()) for i in range(count)},
+        Imgs={i: dict(width=width, height=height) for i in range(count)},
+    )
+    results = [dict(ref_id=i, pred=torch.tensor(heat[i])) for i in range(count)]
+    proposals = {str(i): boxes[i].tolist() for i in range(count)}
+    chosen, judge = [], official.computeIoU
+    official.computeIoU = lambda answer, box: [chosen.append(box), judge(answer, box)][1]
+    accuracy = official.grounding_eval(results, proposals, None, refer, alpha=0.5, mask_size=4)
+    maps |= dict(heat=heat, boxes=boxes, answer=answer, chosen=chosen, size=(width, height))
+    maps |= dict(accuracy=[accuracy[f"{split}_d"] for split in ("val", "testA", "testB")])
+    large = F.interpolate(torch.tensor(heat[:1, None]), (height, width), mode="bicubic")
+    np.savez_compressed(
+        GOLDEN / "albef_gradcam.npz", versions=versions(), large=large.numpy()[0, 0], **maps
     )
 
 

@@ -14,6 +14,7 @@ from jvlm.data.importers.annotations import (
     BadEntry,
     Entry,
     Table,
+    beside,
     coco_names,
     companion,
     convert,
@@ -47,6 +48,9 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
     [{ref_id, ann_id, image_id, split, sentences: [{sent}]}] in a pickle, with boxes by ann_id. One
     record per object, with all its expressions. Splits: train, validation, test, testA, testB. Of
     several divisions in a folder the usual one is read; a pickle as SRC chooses another.
+
+    Detected boxes come from dets.json, if it is there: {image_id: [[x, y, width, height, ...]]}, as
+    salesforce/ALBEF has those of MAttNet.
     """
     found = {path.name: path for path in files.need(*(f"refs({name}).p" for name in REFER))}
     folders = {path.parent for path in files.find(*found)}
@@ -62,11 +66,15 @@ def refcoco(files: Files) -> Iterator[Record | Dropped]:
         raise UserError(f"{path}: cannot be read as a refer pickle: {reason}") from None
     notes = rows(companion(files, path, "instances.json"), "annotations")
     boxes = Table(notes, "id", lambda entry: corners(entry.fields.get("bbox")))
-    yield from convert(rows_of(path, refs), _reference, files, boxes)
+    proposals = {}
+    for file in beside(files, path.parent, "dets.json")[:1]:
+        proposals = dict(rows(file))
+    yield from convert(rows_of(path, refs), _reference, files, boxes, proposals)
 
 
-def _reference(entry: Entry, files: Files, boxes: Table) -> Iterator[Record]:
+def _reference(entry: Entry, files: Files, boxes: Table, proposals: dict) -> Iterator[Record]:
     split, image_id = entry.text("split"), entry.number("image_id")
+    found = proposals.get(str(image_id)) or []
     box = boxes.get(entry.text("ann_id"))
     if box is None:
         raise BadEntry("no box")
@@ -75,6 +83,7 @@ def _reference(entry: Entry, files: Files, boxes: Table) -> Iterator[Record]:
     values = {
         "expressions": [sentence.text("sent") for sentence in entry.entries("sentences")],
         "box": box,
+        "proposals": [{"box": _detected(item)} for item in found],
         "image_id": str(image_id),
     }
     yield Record(
@@ -83,6 +92,11 @@ def _reference(entry: Entry, files: Files, boxes: Table) -> Iterator[Record]:
         values,
         (files.image(*coco_names(image_id, "train2014")),),
     )
+
+
+def _detected(item: Any) -> list[float]:
+    """A box of dets.json, behind which its score may stand."""
+    return corners(item[:4] if isinstance(item, list) else item)
 
 
 _PHRASE = re.compile(r"\[/EN#(\d+)(?:/[^\s\]]*)? ([^\]]*)\]")
@@ -207,7 +221,9 @@ def _vg_picture(entry: Entry, files: Files) -> Iterator[Record | Dropped]:
 
 GROUNDING = {
     "refcoco": Kind(
-        refcoco, "expressions", "refs(unc|umd|google).p, instances.json: RefCOCO, + or g"
+        refcoco,
+        "expressions",
+        "refs(unc|umd|google).p, instances.json, dets.json if there: RefCOCO, + or g",
     ),
     "flickr30k_entities": Kind(
         flickr30k_entities,

@@ -41,6 +41,7 @@ SCHEMAS: dict[str, dict[str, Feature]] = {
         "image": "image",
         "expressions": "texts",
         "box": "box",
+        "proposals": {"box": "box"},  # What a detector found in the image; may be empty.
         "image_id": "text",
     },
     "regions": {  # A phrase with n boxes is n entries; its place in the caption, or 0, 0.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from jvlm.config import construct, to_dict
 from jvlm.data.sources.folder import FolderSource
+from jvlm.data.sources.mismatched import MismatchedSource
 from jvlm.data.sources.parquet import ParquetSource
 from jvlm.data.sources.rows import CSVSource, JSONLinesSource
 from jvlm.data.sources.tar import TarSource
@@ -35,6 +36,7 @@ SOURCES = {
     "csv": CSVSource,
     "folder": FolderSource,
     "jsonl": JSONLinesSource,
+    "mismatched": MismatchedSource,
     "parquet": ParquetSource,
     "tar": TarSource,
     "tfds": TFDSSource,
@@ -42,20 +44,26 @@ SOURCES = {
 
 
 def build_source(section: Mapping, *, where: str = "data.source") -> Source:
-    """Opens the data set of a config's `source` section: `kind` and that kind's arguments."""
+    """Opens the data set of a config's `source` section: `kind` and that kind's arguments.
+
+    Of a data set made of another, that one's section is its `source`.
+    """
     if not hasattr(section, "keys"):  # A ConfigDict is no Mapping.
         raise UserError(f"{where} is {section!r}: give kind and that kind's options")
     options = to_dict(section)
     kind = options.pop("kind", "")
     if kind not in SOURCES:
         raise UserError(f"{where}.kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
+    given = {}
+    if "source" in options:
+        given["source"] = build_source(options.pop("source"), where=f"{where}.source")
     parameters = inspect.signature(SOURCES[kind]).parameters
     for key in options.keys() & parameters.keys():
         hint = parameters[key].annotation
         if not _fits(options[key], hint):
             wanted = inspect.formatannotation(hint).replace("collections.abc.", "")
             raise UserError(f"{where}.{key} is {options[key]!r}: give {wanted}")
-    return construct(SOURCES[kind], options, where=where)
+    return construct(SOURCES[kind], options, where=where, **given)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -18,8 +18,6 @@ from jvlm.models.towers.text_transformer import TextOutput
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
 
-STD = 0.02
-
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -31,10 +29,11 @@ class BertConfig:
       width, depth, num_heads, mlp_dim: as usual.
       activation: a key of `layers.ACTIVATIONS`.
       norm_eps: epsilon of every norm.
-      num_types: rows of the token type table; single texts have type 0.
+      num_types: rows of the token type table; single texts have type 0. 0 is no table.
       pad_id: ids equal to it are padding where a batch has no `text_mask`.
       dropout: rate on the embeddings and on residual branches (0.1 in BERT's training).
       attn_dropout: rate on attention probabilities (0.1 there too).
+      init_std: initial standard deviation of all weights (BERT's `initializer_range`).
     """
 
     vocab_size: int
@@ -49,6 +48,7 @@ class BertConfig:
     pad_id: int = 0
     dropout: float = 0.0
     attn_dropout: float = 0.0
+    init_std: float = 0.02
 
     kind = "bert"
 
@@ -73,17 +73,21 @@ class BertEmbed(nn.Module):
     dtype: str = "float32"
 
     def setup(self):
-        cfg, init = self.cfg, nn.initializers.normal(STD)
-        self.token = TokenEmbed(cfg.vocab_size, cfg.width, STD, self.dtype)
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.init_std)
+        self.token = TokenEmbed(cfg.vocab_size, cfg.width, cfg.init_std, self.dtype)
         self.pos = read_weight(self, "pos", init, (cfg.max_len, cfg.width))
-        self.type = read_weight(self, "type", init, (cfg.num_types, cfg.width))
+        if cfg.num_types:
+            self.type = read_weight(self, "type", init, (cfg.num_types, cfg.width))
         self.norm = Norm(cfg.norm_eps, dtype=self.dtype)
         self.dropout = nn.Dropout(cfg.dropout)
 
     def __call__(self, x: jax.Array, positions: jax.Array) -> jax.Array:
         """Token vectors [B, T, D] of type 0, positions int32[B or 1, T] -> dtype[B, T, D]."""
         pos = jnp.take(self.pos, positions, axis=0, mode="clip")
-        x = x + (pos + self.type[0]).astype(x.dtype)
+        if self.cfg.num_types:
+            pos = pos + self.type[0]
+        x = x + pos.astype(x.dtype)
         x = constrain(self.norm(x), "batch", None, None)
         return self.dropout(x, deterministic=not self.has_rng("dropout"))
 
@@ -133,5 +137,5 @@ def block_config(cfg: BertConfig, memory_width: int | None = None) -> BlockConfi
         memory_width=memory_width,
         dropout=cfg.dropout,
         attn_dropout=cfg.attn_dropout,
-        std=(STD,) * 4,
+        std=(cfg.init_std,) * 4,
     )

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jvlm.errors import UserError
 from jvlm.layers import ACTIVATIONS, Block, Linear, Norm, Stack, TokenEmbed
-from jvlm.models.towers.bert import STD, BertConfig, BertEmbed, block_config
+from jvlm.models.towers.bert import BertConfig, BertEmbed, block_config
 from jvlm.models.towers.decoder import Batch, Decoder
 from jvlm.precision import Compute, read_weight
 
@@ -89,7 +89,7 @@ class WordHead(nn.Module):
 
     def setup(self):
         cfg, dtype = self.cfg, self.compute.dtype
-        self.proj = Linear((cfg.width,), (cfg.width,), STD, dtype=dtype)
+        self.proj = Linear((cfg.width,), (cfg.width,), cfg.init_std, dtype=dtype)
         self.norm = Norm(cfg.norm_eps, dtype=dtype)
         self.bias = read_weight(self, "bias", nn.initializers.zeros, (cfg.vocab_size,))
 

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvlm.errors import UserError
-from jvlm.layers import Block, BlockConfig, Context, ConvStem, Norm, PatchEmbed, Stack, check_block
+from jvlm.layers import (
+    Block,
+    BlockConfig,
+    Context,
+    ConvStem,
+    Norm,
+    PatchEmbed,
+    Stack,
+    Tap,
+    check_block,
+)
 from jvlm.layers.block import make_attention, make_mlp
 from jvlm.precision import Compute, read_weight
 from jvlm.sharding import constrain
@@ -136,11 +146,12 @@ class ViT(nn.Module):
         if cfg.pool == "map":
             self.pool = AttentionPool(block_config(cfg), self.compute)
 
-    def __call__(self, image: jax.Array) -> ViTOutput:
+    def __call__(self, image: jax.Array, tap: Tap | None = None) -> ViTOutput:
         """Encodes normalised images.
 
         Args:
           image: float[B, height, width, 3].
+          tap: where an attention map's gradient is read.
 
         Raises:
           UserError: another image size than the configured one.
@@ -165,7 +176,7 @@ class ViT(nn.Module):
         x = constrain(x, "batch", None, None)
         if cfg.pre_norm:
             x = self.pre_norm(x)
-        x, _ = self.stack(self.blocks, x, None, Context(), dropout_rng)
+        x, _ = self.stack(self.blocks, x, None, Context(tap=tap), dropout_rng)
         if cfg.norm_tokens:
             x = self.final_norm(x)
         if cfg.pool == "map":

@@ -35,11 +35,23 @@ def test_refcoco(read):
     }
     records, dropped = read("refcoco", contents)
     values = {"expressions": ["left cup", "the tall one"], "box": [10.5, 20, 40.5, 60]}
-    values["image_id"] = "36"
+    values |= {"image_id": "36", "proposals": []}
     image = "train2014/COCO_train2014_000000000036.jpg"
     assert records == [("testA", "12", values, [image]), ("validation", "12", values, [image])]
     assert dropped == [("refs(unc).p:2", "box: not 4 numbers"), ("refs(unc).p:3", "no box")]
     assert [split for split, *_ in read("refcoco", contents, root="refs(google).p")[0]] == ["test"]
+
+
+def test_refcoco_with_detected_boxes(read):
+    contents = {
+        "refcoco+/refs(unc).p": pickle.dumps([reference(), reference(image_id=37)]),
+        "refcoco+/instances.json": INSTANCES,
+        "refcoco+/dets.json": {"36": [[1, 2, 30, 40, 0.9], [5, 5, 10.5, 1]], "37": [7]},
+    }
+    records, dropped = read("refcoco", contents)
+    boxes = [{"box": [1, 2, 31, 42]}, {"box": [5, 5, 15.5, 6]}]
+    assert [values["proposals"] for _, _, values, _ in records] == [boxes]
+    assert dropped == [("refs(unc).p:1", "box: not 4 numbers")]
 
 
 def test_refcoco_of_python_2(read):
