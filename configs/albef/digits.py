@@ -22,7 +22,7 @@ TEXT = dict(vocab_size=256, max_len=20, width=96, depth=1, num_heads=4, mlp_dim=
 def get_config(arg=""):
     arg = common.parse_arg(arg, start="runs/clip_digits", wrong=0.0, alpha=0.4)
     c = common.base()
-    c.steps = 1800
+    c.steps = 1200
 
     c.model.name = "albef"
     c.model.embed_dim = 64
@@ -58,7 +58,7 @@ def get_config(arg=""):
     )
     c.optim.update(dict(lr=2e-3, b2=0.98, clip_norm=1.0, warmup_steps=100))
     c.optim.weight_decay = ((".*kernel", 0.02), (".*", 0.0))
-    c.optim.lr_scale = (("temperature", 0.05), (".*", 1.0))  # It is 0.07, not a logarithm.
+    c.optim.lr_scale = (("temperature", 0.01), (".*", 1.0))  # It is 0.07, not a logarithm.
     c.checkpoint.update(dict(every_steps=500, keep=2, best="retrieval/i2t_r1_rerank"))
 
     test, val = digits.source("test", arg.test), digits.source("validation", arg.test)
@@ -73,7 +73,7 @@ def get_config(arg=""):
         ),
         val=dict(kind="loss", data=dict(source=val, batch_size=64, transforms=rows)),
     )
-    c.eval.every_steps = 900
+    c.eval.every_steps = 600
     if arg.test:
         shrink_for_test(c)
     return c
