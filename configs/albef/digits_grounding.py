@@ -4,34 +4,47 @@ r"""ALBEF's weakly supervised grounding on handwritten digit scenes.
 
     jvlm train --config=configs/albef/digits.py --workdir=runs/albef_digits
     jvlm train --config=configs/albef/digits_grounding.py --workdir=runs/albef_grounding
-    jvlm ground scene.png "the left red digit" --gradcam --model runs/albef_grounding
+    jvlm ground scene.png "the left red digit" --model runs/albef_grounding --gradcam --out heat.png
 
-Learns from phrases that fit one digit of the scene, as RefCOCO+'s, and never sees a box. Then
-Grad-CAM of the matching head, on the cross-attention of a fusion layer, says where the digit is:
-`grounding/pointing` is how often its maximum lies in the box.
+Learns from captions and from phrases that fit one digit of the scene, as RefCOCO+'s, and never sees
+a box. Then Grad-CAM of the matching head, on the cross-attention of a fusion layer, says where the
+digit is: `grounding/pointing` is how often its hottest patch lies in the box.
 """
 
 from configs import common, digits
 from configs.albef import digits_retrieval
 
+PHRASE = ("tokenize", dict(key="phrase"))
+
 
 def get_config(arg=""):
     arg = common.parse_arg(arg, start="runs/albef_digits")
-    test = "test" if arg.test else ""
-    c = digits_retrieval.get_config(",".join(filter(None, (test, f"start={arg.start}"))))
-    phrase = (("tokenize", dict(key="phrase")), ("identity", dict(key="phrase")))
-    c.data.transforms = (*digits.IMAGE, *phrase, c.data.transforms[-1])
+    start = "test" if arg.test else f"start={arg.start}"
+    c = digits_retrieval.get_config(start)
+    texts = dict(
+        captions=(*digits.CAPTION, digits.MEANING),
+        phrases=(PHRASE, ("identity", dict(key="phrase"))),
+    )
+    c.data.mixture = dict(
+        weights="given",
+        members={
+            name: dict(source=c.data.source, transforms=steps, weight=0.5)
+            for name, steps in texts.items()
+        },
+    )
+    c.data.transforms = (*digits.IMAGE, c.data.transforms[-1])
+    del c.data.source
 
-    test = digits.source("test", arg.test)
     keys = ("text", "text_mask", "box", "phrase")
-    rows = (phrase[0], *common.image_rows(c.preprocess, *keys))
+    rows = (PHRASE, *common.image_rows(c.preprocess, *keys))
+    pointing = dict(
+        kind="grounding",
+        rule="pointing",
+        fields=dict(phrase="phrase"),
+        data=dict(source=digits.source("test", arg.test), batch_size=250, transforms=rows),
+    )
     c.eval.evaluators = dict(
-        grounding=dict(
-            kind="grounding",
-            rule="pointing",
-            fields=dict(phrase="phrase"),
-            data=dict(source=test, batch_size=250, transforms=rows),
-        ),
+        grounding=pointing, image_tower=dict(pointing, mode="itc", name="grounding_itc")
     )
     c.checkpoint.best = "grounding/pointing"
     if arg.test:
