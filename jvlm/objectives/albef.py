@@ -47,7 +47,8 @@ class ALBEF(Momentum):
         'negative' it is no wrong partner either.
       temperature_range: the temperature is brought back to it after each step; None leaves it
         (ALBEF's retrieval).
-      chunk: text positions whose logits are held at a time; 0 is all.
+      chunk: text positions whose logits are held at a time; 0 is all. Every piece adds up
+        the token table's gradient over the devices.
     """
 
     queue: int = 65536
