@@ -16,11 +16,12 @@ import numpy as np
 from jvlm import config as config_lib
 from jvlm import distributed, paths, report, sharding, warm_start
 from jvlm.checkpoint import Checkpoints, content_hash
+from jvlm.data.examples import entry
 from jvlm.data.images import BadRecord
 from jvlm.data.mixture import Mixture
 from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import Source, build_source
-from jvlm.data.transforms import compose, entry
+from jvlm.data.transforms import compose
 from jvlm.errors import Preempted, UserError
 from jvlm.evaluators import build_evaluators, evaluate
 from jvlm.flops import step_flops

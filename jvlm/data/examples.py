@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Serialised tf.train.Examples, without TensorFlow."""
+"""Examples: entries of nested ones; serialised as tf.train.Example, without TensorFlow."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 
 from jvlm.paths import unflatten
+
+
+def entry(example: Mapping, key: str) -> Any:
+    """An entry of an example; 'a/b' is entry b of entry a."""
+    value: Any = example
+    for part in key.split("/"):
+        value = value[part]
+    return value
 
 
 def example_parser(features: Mapping) -> Callable[[bytes], dict[str, Any]] | None:

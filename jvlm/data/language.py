@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps that make rows for language models; see `data.transforms`."""
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from jvlm.data.examples import entry
 from jvlm.data.images import BadRecord
 from jvlm.errors import UserError
 
@@ -75,6 +77,49 @@ def language(
         raise BadRecord(f"{max_len} tokens hold the prompt {asked!r} and nothing of {said!r}")
     mask = np.arange(max_len) < len(ids)
     return {"text": fit(ids, max_len, tokenizer.pad_id), "text_mask": mask, "labels": labels}
+
+
+def answers(
+    example,
+    rng,
+    *,
+    tokenizer,
+    key: str,
+    count: int = 10,
+    max_len: int | None = None,
+    weight: float = 1.0,
+) -> dict[str, np.ndarray]:
+    """The distinct answers to a question, each with the share of annotators who gave it.
+
+    In the order in which they come first, as salesforce/ALBEF dataset/vqa_dataset.py has them. Of
+    more than `count`, the most frequent stay, and shares are still those of all annotators.
+
+    Args:
+      key: entry of the example: one answer or a list, 'a/b' for entry b of entry a.
+      count: C; ten annotators give at most ten.
+      max_len: T, end token included; default the tokenizer's.
+      weight: of the question (0.5 for Visual Genome's in ALBEF).
+
+    Returns:
+      candidates int32[C, T], candidates_mask bool[C, T], answer_weight float32[C].
+
+    Raises:
+      BadRecord: no answer.
+    """
+    given = entry(example, key)
+    given = [given] if isinstance(given, str) else list(given)
+    if not given:
+        raise BadRecord(f"no answer in {key!r}")
+    times = collections.Counter(given)  # Ties keep their order.
+    kept = {answer for answer, _ in times.most_common(count)}
+    max_len = max_len or tokenizer.max_len
+    ids, shares = np.full((count, max_len), tokenizer.pad_id, np.int32), np.zeros(count, np.float32)
+    mask = np.zeros(ids.shape, bool)
+    for place, answer in enumerate(answer for answer in times if answer in kept):
+        row = tokenizer.encode(answer, start=False, end=True, max_len=max_len)
+        ids[place, : len(row)], mask[place, : len(row)] = row, True
+        shares[place] = weight * times[answer] / len(given)
+    return {"candidates": ids, "candidates_mask": mask, "answer_weight": shares}
 
 
 def split_text(example, rng, *, key: str, before: str, behind: str) -> dict[str, Any]:

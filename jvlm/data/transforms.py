@@ -20,8 +20,9 @@ from jvlm.data import images, texts
 from jvlm.data.augment import random_augment
 from jvlm.data.auto_augment import auto_augment
 from jvlm.data.conversations import conversation
+from jvlm.data.examples import entry
 from jvlm.data.instructions import instruct
-from jvlm.data.language import join, language, split_text
+from jvlm.data.language import answers, join, language, split_text
 from jvlm.errors import UserError, did_you_mean
 
 NO_PREPROCESS = (
@@ -209,14 +210,6 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
     return {out or key: list(value[:count])}
 
 
-def entry(example: Mapping, key: str) -> Any:
-    """An entry of an example; 'a/b' is entry b of entry a."""
-    value: Any = example
-    for part in key.split("/"):
-        value = value[part]
-    return value
-
-
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
     """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T]."""
     value = example[key]
@@ -242,6 +235,7 @@ def keep(example, rng, *, keys: Sequence[str]) -> Example:
 
 
 TRANSFORMS: dict[str, Callable] = {
+    "answers": answers,
     "auto_augment": auto_augment,
     "center_crop": center_crop,
     "choose": choose,

@@ -10,8 +10,8 @@ import numpy as np
 
 from jvlm import progress
 from jvlm.config import construct
+from jvlm.data.examples import entry
 from jvlm.data.pipeline import collate
-from jvlm.data.transforms import entry
 from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor
 from jvlm.generation.options import Options, make_options

@@ -75,6 +75,30 @@ def test_one_of_several_templates_is_drawn():
         row(example, text="{c}")
 
 
+def test_answers_weigh_by_their_share():
+    keys = ("candidates", "candidates_mask", "answer_weight")
+    given = {"qa": {"answers": ["b", "aaaaaaa", "b", "c"], "answer": "a"}}
+
+    def answers(example=given, **options):
+        steps = [("answers", options), ("keep", dict(keys=keys))]
+        row = compose(steps, tokenizer=Letters(False))(example, np.random.default_rng(0))
+        return [row[key].tolist() for key in keys]
+
+    ids, mask, shares = answers(key="qa/answers", count=4, max_len=4, weight=0.5)
+    assert ids == [[11, 1, 0, 0], [10, 10, 10, 1], [12, 1, 0, 0], [0] * 4]
+    assert mask == [[id != 0 for id in row] for row in ids]
+    assert shares == [0.25, 0.125, 0.125, 0]
+    ids, _, shares = answers(key="qa/answers", count=2, max_len=2)
+    assert ids == [[11, 1], [10, 1]] and shares == [0.5, 0.25]
+    assert answers(key="qa/answer", count=1, max_len=3) == [
+        [[10, 1, 0]],
+        [[True, True, False]],
+        [1],
+    ]
+    with pytest.raises(BadRecord, match="no answer in 'qa'"):
+        answers({"qa": []}, key="qa")
+
+
 def test_a_text_is_split_before_a_word():
     step = ("split_text", dict(key="caption", before="start", behind="rest"))
     parts = set()
