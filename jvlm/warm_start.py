@@ -110,17 +110,14 @@ def apply(
     pieces = paths.flatten(filled)
 
     def update(tree: Any) -> Any:
-        if tree is None:
-            return None
         return paths.map_with_path(lambda path, leaf: pieces.get(path, leaf), tree)
 
-    # Averages start with the weights, in buffers of their own: all are donated to the step.
-    teacher, ema = jax.jit(_copy)((update(state.teacher), update(state.ema)))
+    # The average starts with the weights, in buffers of its own: both are donated to the step.
+    ema = None if state.ema is None else jax.jit(_copy)(update(state.ema))
     state = state.replace(
         params=update(state.params),
         statistics=update(state.statistics),
         frozen=update(state.frozen),
-        teacher=teacher,
         ema=ema,
     )
     return state, [path for path in fresh if path not in filled]

@@ -107,6 +107,13 @@ class ALBEF(Momentum):
             new["filled"] = jnp.minimum(extra["filled"] + count, self.queue)
         return {**new, "pointer": (pointer + count) % self.queue}
 
+    def filled(self, extra: Any) -> jax.Array | None:
+        """bool[N], places of the queue that were written; None where all count (`compat`)."""
+        if "filled" not in extra:
+            return None
+        age = (extra["pointer"] - 1 - jnp.arange(self.queue)) % self.queue
+        return age < extra["filled"]
+
     def project(self, params):
         if "temperature" not in params or self.temperature_range is None:
             return params
@@ -164,7 +171,7 @@ class ALBEF(Momentum):
             group=group,
             identity=identity,
             queue_identity=extra.get("image_id"),
-            filled=extra.get("filled"),
+            filled=self.filled(extra),
             same=self.same,
         )
 
