@@ -65,7 +65,7 @@ def momentum_contrastive(
       group: columns of the batch are those of the row's consecutive group of so many rows (a
         paper's per-GPU batch); None is all. The queue is everyone's.
       identity, queue_identity: int32[B], int32[N], equal for items that mean the same.
-      filled: int32 scalar, places of the queue that hold something, its first ones; None is all.
+      filled: bool[N], places of the queue that hold something; None is all.
       same: what another item of equal identity is: a 'negative' (ALBEF's pretraining), left out
         ('mask'), or a positive of equal weight ('soft', its retrieval).
 
@@ -85,7 +85,7 @@ def momentum_contrastive(
         )
         positive, allowed = longer(positive, False), longer(allowed, True)
         if filled is not None:
-            allowed &= jnp.arange(allowed.shape[1]) < rows + filled
+            allowed &= jnp.pad(filled, (rows, 0), constant_values=True)
     if same != "negative":
         columns = identity
         if queue is not None:

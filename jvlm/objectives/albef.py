@@ -47,7 +47,8 @@ class ALBEF(Momentum):
         'negative' it is no wrong partner either.
       temperature_range: the temperature is brought back to it after each step; None leaves it
         (ALBEF's retrieval).
-      chunk: text positions whose logits are held at a time; 0 is all.
+      chunk: text positions whose logits are held at a time; 0 is all. Every piece adds up
+        the token table's gradient over the devices.
     """
 
     queue: int = 65536
@@ -106,6 +107,13 @@ class ALBEF(Momentum):
             new["filled"] = jnp.minimum(extra["filled"] + count, self.queue)
         return {**new, "pointer": (pointer + count) % self.queue}
 
+    def filled(self, extra: Any) -> jax.Array | None:
+        """bool[N], places of the queue that were written; None where all count (`compat`)."""
+        if "filled" not in extra:
+            return None
+        age = (extra["pointer"] - 1 - jnp.arange(self.queue)) % self.queue
+        return age < extra["filled"]
+
     def project(self, params):
         if "temperature" not in params or self.temperature_range is None:
             return params
@@ -163,7 +171,7 @@ class ALBEF(Momentum):
             group=group,
             identity=identity,
             queue_identity=extra.get("image_id"),
-            filled=extra.get("filled"),
+            filled=self.filled(extra),
             same=self.same,
         )
 

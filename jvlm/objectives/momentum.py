@@ -29,10 +29,9 @@ Not so here:
 
   * Where a GPU's rows all show one picture there is nothing to draw, and the source ends; where it
     draws no masked word, its loss is not a number. Here those rows and words do not count.
-  * Finetuning takes up the average in the pretraining's file, and retrieval its queues. NLVR.py
-    copies the student before it loads a file that has no average: its teacher begins as an
+  * NLVR.py copies the student before it loads a file that has no average: its teacher begins as an
     untrained image tower beside plain BERT, of which 1 % is left after 900 steps. Here a teacher
-    begins as the student does, and queues as in pretraining.
+    begins as its source's average, or as the student (`warm_start`).
 """
 
 import dataclasses
