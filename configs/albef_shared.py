@@ -4,7 +4,8 @@
 
 All were trained on 8 GPUs, by AdamW with torch's coefficients and a decay of 0.02, and so are they
 here: a GPU's rows are `negatives` or `group` consecutive rows of the batch, and an epoch is as many
-steps as the sources' loaders give. Computed in bfloat16, where the sources have float32.
+steps as the sources' loaders give. Computed in bfloat16, where the sources have float32. Mesh:
+parameters, teacher and optimizer are split over all devices.
 
 Arguments of every recipe:
 
@@ -77,6 +78,7 @@ def recipe(
         c.optim.weight_decay = ((".*(kernel|embedding)", 0.02), (".*", 0.0))
     else:  # optim/optim_factory.py: all but biases and what has one axis, the gains of norms.
         c.optim.weight_decay = ((".*(bias|scale)", 0.0), (".*", 0.02))
+    c.mesh.update(dict(data=1, fsdp=-1))
     c.checkpoint.update(dict(every_steps=epoch, keep=2))
     c.eval.every_steps = epoch
     return c, epoch

@@ -14,8 +14,7 @@ the detected box is chosen that the cross-attention of a phrase is hottest in.
 
 Published acc_iou50 of val / testA / testB, by memory of arXiv:2107.07651: 58.46 / 65.89 / 46.25.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`. Mesh: all devices to
-`data`.
+Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
 """
 
 from configs import albef_shared as albef

@@ -15,7 +15,7 @@ has 30 words and no limit.
 Published: 82.55 dev, 83.14 test-P (by memory of arXiv:2107.07651); LAVIS, 82.47 and 82.91
 (docs/benchmark.rst). `val/accuracy` is that of dev, `nlvr2/accuracy` that of test.
 
-Arguments: start; and those of `albef_shared`. Mesh: all devices to `data`.
+Arguments: start; and those of `albef_shared`.
 """
 
 from configs import albef_shared as albef

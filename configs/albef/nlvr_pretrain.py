@@ -12,8 +12,7 @@ Which of two images does the text describe, or neither? The layers that fuse are
 pair start as the same one. The images' projection is not trained: it only says which images are
 similar.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`. Mesh: all devices to
-`data`.
+Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
 """
 
 from configs import albef_shared as albef

@@ -20,7 +20,6 @@ Published R@1 / 5 / 10 of 14 million images, texts and images, by memory of arXi
 (docs/benchmark.rst): COCO 77.6 / 94.1 / 97.2 and 61.0 / 84.5 / 90.7.
 
 Arguments: flickr; start, a checkpoint of pretraining; eval, the split; and those of `albef_shared`.
-Mesh: all devices to `data`.
 """
 
 from configs import albef_shared as albef

@@ -14,8 +14,7 @@ tokens; the source has 30 words and no limit.
 Published: 80.80 dev, 80.91 test (by memory of arXiv:2107.07651); LAVIS, 80.60 and 81.04 in 10
 epochs (docs/benchmark.rst). `val/accuracy` is that of dev, `snli_ve/accuracy` that of test.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`. Mesh: all devices to
-`data`.
+Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
 """
 
 from configs import albef_shared as albef

@@ -25,7 +25,7 @@ Published: 75.84 test-dev, 76.04 test-std (by memory of arXiv:2107.07651); LAVIS
 (docs/benchmark.rst).
 
 Arguments: start, a checkpoint of pretraining; answers; train; eval; vg; and those of
-`albef_shared`. Mesh: all devices to `data`.
+`albef_shared`.
 """
 
 from configs import albef_shared as albef
