@@ -20,7 +20,8 @@ def state(rng):
         "text": {"embedding": draw(6, 4)},
         "copy": {"kernel": draw(2, 4, 4)},
     }
-    return TrainState(0, params, {}, None, jax.tree.map(jnp.copy, params), {}, (), None)
+    teacher = {"text": {"embedding": draw(6, 4)}}
+    return TrainState(0, params, {}, teacher, jax.tree.map(jnp.copy, params), {}, (), None)
 
 
 @pytest.fixture
@@ -53,11 +54,12 @@ def test_every_op(state, source):
     np.testing.assert_array_equal(params["text"]["embedding"][:5], source["embedding"])
     old = state.params["text"]["embedding"][5]
     np.testing.assert_array_equal(params["text"]["embedding"][5], old)
-    # 'self' is the model as initialised, and the average starts with the weights.
+    # 'self' is the model as initialised, and the averages start with the weights.
     np.testing.assert_array_equal(
         params["copy"]["kernel"], state.params["vision"]["blocks"]["kernel"]
     )
     jax.tree.map(np.testing.assert_array_equal, new.ema, new.params)
+    jax.tree.map(np.testing.assert_array_equal, new.teacher, {"text": params["text"]})
 
 
 def test_uncovered_parameters_are_listed(state, source):
