@@ -59,7 +59,7 @@ def get_config(arg=""):
     c.optim.update(dict(lr=2e-3, b2=0.98, clip_norm=1.0, warmup_steps=100))
     c.optim.weight_decay = ((".*kernel", 0.02), (".*", 0.0))
     c.optim.lr_scale = (("temperature", 0.01), (".*", 1.0))  # It is 0.07, not a logarithm.
-    c.checkpoint.update(dict(every_steps=500, keep=2, best="retrieval/i2t_r1_rerank"))
+    c.checkpoint.update(dict(every_steps=600, keep=2, best="retrieval/i2t_r1_rerank"))
 
     test, val = digits.source("test", arg.test), digits.source("validation", arg.test)
     rows = (

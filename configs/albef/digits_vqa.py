@@ -21,7 +21,7 @@ QUESTION = ("choose", dict(key="questions", out="qa"))
 def get_config(arg=""):
     arg = common.parse_arg(arg, start="runs/albef_digits")
     c = common.base()
-    c.steps = 2000
+    c.steps = 1200
 
     own = dict(causal=True, memory_width=96, bos_id=3, eos_id=1, pad_id=0)
     c.model.name = "albef_vqa"
@@ -52,7 +52,7 @@ def get_config(arg=""):
     c.objective = dict(name="answers", momentum=0.98, alpha_steps=312)
     c.optim.update(dict(lr=1e-3, b2=0.98, clip_norm=1.0, warmup_steps=100))
     c.optim.weight_decay = ((".*kernel", 0.02), (".*", 0.0))
-    c.checkpoint.update(dict(every_steps=500, keep=2, best="vqa/accuracy"))
+    c.checkpoint.update(dict(every_steps=600, keep=2, best="vqa/accuracy"))
 
     read = (("decode_image", {}), *c.preprocess, QUESTION)
     c.eval.evaluators = dict(
@@ -67,7 +67,7 @@ def get_config(arg=""):
             data=dict(source=digits.source("test", arg.test), batch_size=250, transforms=read),
         ),
     )
-    c.eval.every_steps = 1000
+    c.eval.every_steps = 600
     if arg.test:
         pretraining.shrink_for_test(c)
     return c

@@ -43,6 +43,8 @@ class ALBEF(Momentum):
       mask_id, silent_ids: ids of [MASK], and of what is never masked beside padding.
       negatives: 'global', or a number of consecutive rows (the 64 of a GPU in the paper) within
         which items are contrasted and wrong partners are drawn.
+      floor: added to the probability by which a wrong partner is drawn (1e-4 in BLIP). A large one
+        draws all alike, for texts that are true of many images.
       same: what another item of equal `image_id` is to ITC: see `losses.momentum`; but for
         'negative' it is no wrong partner either.
       temperature_range: the temperature is brought back to it after each step; None leaves it
@@ -56,6 +58,7 @@ class ALBEF(Momentum):
     mask_id: int = 103
     silent_ids: tuple[int, ...] = (101,)
     negatives: str | int = "global"
+    floor: float = 0.0
     same: str = "negative"
     temperature_range: tuple[float, float] | None = (0.001, 0.5)
     chunk: int = 0
@@ -181,7 +184,7 @@ class ALBEF(Momentum):
         if self.same != "negative":
             wrong &= identity[:, None] != identity
         draw = lambda purpose, scores: draw_negatives(
-            purpose_rng(draws, purpose), scores, inside, wrong
+            purpose_rng(draws, purpose), scores, inside, wrong, self.floor
         )
         negative_image, image_counts = draw("negative_image", similarities.text)
         negative_text, text_counts = draw("negative_text", similarities.image)
