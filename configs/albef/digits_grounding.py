@@ -21,6 +21,7 @@ def get_config(arg=""):
     arg = common.parse_arg(arg, start="runs/albef_digits")
     start = "test" if arg.test else f"start={arg.start}"
     c = digits_retrieval.get_config(start)
+    c.steps, c.eval.every_steps = 1000, 500
     texts = dict(
         captions=(*digits.CAPTION, digits.MEANING),
         phrases=(PHRASE, ("identity", dict(key="phrase"))),
@@ -48,7 +49,7 @@ def get_config(arg=""):
     c.eval.evaluators = dict(
         grounding=pointing, image_tower=dict(pointing, mode="itc", name="grounding_itc")
     )
-    c.checkpoint.best = "grounding/pointing"
+    c.checkpoint.update(dict(every_steps=500, best="grounding/pointing"))
     if arg.test:
         common.shrink_for_test(c)
         c.checkpoint.best = None

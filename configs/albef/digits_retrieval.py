@@ -16,7 +16,7 @@ from configs.albef import digits
 def get_config(arg=""):
     arg = common.parse_arg(arg, start="runs/albef_digits")
     c = digits.get_config("test" if arg.test else "")
-    c.steps = 1000
+    c.steps = 600
     c.model.mlm = False
     if not arg.test:
         c.init = ((r"(.*)", arg.start, r"\1", ()),)
@@ -24,7 +24,7 @@ def get_config(arg=""):
         dict(mlm_probability=0.0, same="soft", temperature_range=None, alpha_steps=0)
     )
     c.optim.update(dict(lr=5e-4, warmup_steps=50))
-    c.eval.every_steps = 500
+    c.eval.every_steps = 300
     if arg.test:
         common.shrink_for_test(c)
     return c
