@@ -12,7 +12,7 @@ Arguments of every recipe:
   data    folder of the prepared data sets, whose names the recipe tells; default TFDS's
   vocab   the vocab.txt of bert-base-uncased
   smooth  the rate changes every step, not by the stairs of the scripts: every 100 steps of the
-          warm-up, then once an epoch, so that the last of 5 epochs has 10 % of the rate left
+          warm-up, then once an epoch, so that the last of 5 epochs is 10 % of the way from its end
   fixed   what was meant, where the published code does something else: class token, positions and
           temperature do not decay, RandomAugment does not overflow (`data.augment.augment`), and
           see `objectives.momentum`
