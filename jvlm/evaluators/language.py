@@ -52,6 +52,8 @@ class _Asked(Predictor):
         self._fill(prompt, example)
         where = lambda: f"{self.name}: fields: the first example's"
         check_fields(find_task(task), self._references(example), where)
+        for key in self._inputs:
+            read_entry(example, key)
 
     def predict(self, params) -> Predictions:
         """The answers, with their prompts and references."""
@@ -217,8 +219,15 @@ class Rank(_Asked):
             read = read_names(candidates) if isinstance(candidates, str) else list(candidates)
             if not isinstance(read, list) or not read:
                 raise UserError(f"{self.name}: no candidates: give a list of texts, or its file")
-            self._shared = read
-            self._ids = self._speaker.candidate_ids([before + str(text) for text in read])
+            self._shared = [str(text) for text in read]
+            self._ids = self._speaker.candidate_ids([before + text for text in self._shared])
+        else:
+            found = plain(read_entry(batches.examples([0])[0], candidates))
+            if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+                raise UserError(
+                    f"{self.name}: candidates: {candidates!r} of the first example is no list of "
+                    "texts; files of them end in .json or .txt"
+                )
 
     def settings(self):
         given = {"candidates": self._given, "before": self._before}
