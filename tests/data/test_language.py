@@ -126,6 +126,12 @@ def test_a_record_without_any_is_a_bad_one(step, value):
         chain({"id": "x", "captions": value}, np.random.default_rng(0))
 
 
+def test_an_entry_of_what_has_none():
+    step = ("label", dict(key="caption/color", names=("red",)))
+    with pytest.raises(UserError, match="label: no 'caption/color' in the example"):
+        compose([step])({"caption": "red"}, None)
+
+
 def test_join():
     steps = [("join", dict(key="lines", separator="|", out="poem"))]
     assert compose(steps)({"lines": ["one", "two"]}, None)["poem"] == "one|two"
