@@ -260,6 +260,23 @@ def test_albef(spec):
     assert smooth.optim.decay_every is None and smooth.optim.weight_decay[0][1] == 0.02
 
 
+def test_pictures_beside_their_data_set(call, tmp_path):
+    """As an import with --link leaves them."""
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 30), (200, 100, 0)).save(tmp_path / "pictures/a.jpg")
+    said = [dict(image="a", sentence="A dog.", label="neutral")] * 3
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"ve_{split}.json").write_text(json.dumps(said))
+    command = ["data", "import", "albef_ve", tmp_path, tmp_path / "data/snli_ve", "--workers", 1]
+    assert call(*command, "--images", tmp_path / "pictures", "--link")[0] == 0
+    config = jvlm.load_config(f"albef/ve:data={tmp_path}/data,image_root={tmp_path}/pictures")
+    transform = compose(config.data.transforms, tokenizer=Tokens(config.tokenizer))
+    batch = TrainBatches(build_data(config.data.to_dict(), seed=0), transform, 2, seed=0)[0]
+    assert batch["image"].shape == (2, 384, 384, 3) and batch["label"].tolist() == [1, 1]
+    for evaluator in config.eval.evaluators.values():
+        assert build_source(evaluator.data.source.to_dict())[0]["image"]
+
+
 def test_poems(call, tmp_path):
     """What `jvlm data import` makes of CCPC's lines is what the recipe learns."""
     poem = dict(content="春眠不觉晓|处处闻啼鸟|夜来风雨声|花落知多少", keywords="春 花落 风雨")
