@@ -52,6 +52,8 @@ class _Asked(Predictor):
         self._fill(prompt, example)
         where = lambda: f"{self.name}: fields: the first example's"
         check_fields(find_task(task), self._references(example), where)
+        if hasattr(model.cfg, "vision") and "image" not in self._inputs:
+            raise UserError(f"{self.name}: inputs: the model sees images: add 'image'")
         for key in self._inputs:
             read_entry(example, key)
 
