@@ -14,6 +14,7 @@ from jvlm.data.pipeline import collate
 from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
 from jvlm.evaluators.templates import read_names
+from jvlm.generation import ranking
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
 from jvlm.metrics.tasks import TASKS, check_fields, find_task
@@ -212,6 +213,7 @@ class Rank(_Asked):
         )
         if kept is not None and kept < 1:
             raise UserError(f"{self.name}: kept: {kept} candidates: give 1 or more, or none")
+        ranking.check(length, preselect)
         self._given, self._before, self._kept = candidates, before, kept
         self._how = dict(length=length, label_smoothing=label_smoothing, preselect=preselect)
         self._how["first_weight"] = first_weight

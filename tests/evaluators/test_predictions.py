@@ -216,9 +216,11 @@ def test_metrics_of_one_name(build):
         (dict(candidates="number"), "candidates: 'number' of the first example is no list"),
         (dict(candidates="qa/answer"), "candidates: 'qa/answer' of the first example is no list"),
         (dict(candidates="options", inputs=("pixel",)), "no entry 'pixel'"),
+        (dict(candidates="options", length="men"), "rank: length 'men' is unknown. Did you mean"),
+        (dict(candidates="options", preselect=-1), "rank: preselect -1"),
     ],
 )
-def test_entries_are_looked_for_before_the_training(build, changes, message):
+def test_mistakes_of_ranking_are_found_before_the_training(build, changes, message):
     make, _ = build
     with pytest.raises(UserError, match=message):
         make(a=section("rank", **changes))
