@@ -19,6 +19,7 @@ from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
+from jvlm.evaluators import build_evaluators
 from jvlm.models import MODELS, build_model
 from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
@@ -67,13 +68,21 @@ class Tokens:
 
 @pytest.mark.parametrize("path", RECIPES)
 def test_every_recipe_shrinks(path):
-    """Also its data: the training rows are what the model takes, and what is planned."""
-    config = config_lib.load(f"{path}:test")
-    training = build_step(config, sharding.make_mesh(8))
+    """Its data too: training rows are what the model takes, and is planned; its evaluators fit."""
+    config, mesh = config_lib.load(f"{path}:test"), sharding.make_mesh(8)
+    training = build_step(config, mesh)
     assert paths.count(training.shapes) < 500_000
     assert all(e.data.batch_size == 16 for e in config.eval.evaluators.values())
     if "vision" not in config.model:
         return
+    build_evaluators(
+        config.eval.evaluators.to_dict(),
+        model=training.model,
+        objective=training.objective,
+        tokenizer=Tokens(config.tokenizer),
+        preprocess=config.preprocess,
+        mesh=mesh,
+    )
     source = build_data(config.data.to_dict(), seed=0)
     chain = source.compose if isinstance(source, Mixture) else compose
     transform = chain(config.data.transforms, tokenizer=Tokens(config.tokenizer))
