@@ -10,9 +10,11 @@ parameters, teacher and optimizer are split over all devices.
 Arguments of every recipe:
 
   data    folder of the prepared data sets, whose names the recipe tells; default TFDS's
+  image_root  folder of the pictures, where the data sets were imported with --link: those of
+          SNLI-VE and VQA are stored many times without
   vocab   the vocab.txt of bert-base-uncased
   smooth  the rate changes every step, not by the stairs of the scripts: every 100 steps of the
-          warm-up, then once an epoch, so that the last of 5 epochs has 10 % of the rate left
+          warm-up, then once an epoch, so that the last of 5 epochs is 10 % of the way from its end
   fixed   what was meant, where the published code does something else: class token, positions and
           temperature do not decay, RandomAugment does not overflow (`data.augment.augment`), and
           see `objectives.momentum`
@@ -32,7 +34,7 @@ CAPTIONS = dict(coco=567_000, vg=769_000, cc3m=2_950_000, sbu=860_000, cc12m=10_
 
 def parse_arg(arg: str, **defaults) -> ConfigDict:
     """Reads a recipe's arguments: those of all, and its own."""
-    shared = dict(data="", vocab="vocab.txt", smooth=False, fixed=False)
+    shared = dict(data="", image_root="", vocab="vocab.txt", smooth=False, fixed=False)
     return common.parse_arg(arg, **shared, **defaults)
 
 
@@ -89,7 +91,8 @@ def source(arg: ConfigDict, name: str, split: str) -> dict:
     if arg.test:
         split = "train" if split == "train" else "validation"
         return dict(kind="tfds", name="digit_scenes/tiny", split=split, data_dir=None)
-    return dict(kind="tfds", name=name, split=split, data_dir=arg.data or None)
+    linked = dict(image_root=arg.image_root) if arg.image_root else {}
+    return dict(kind="tfds", name=name, split=split, data_dir=arg.data or None, **linked)
 
 
 def augment(arg: ConfigDict, size: int, least: float | None) -> tuple:

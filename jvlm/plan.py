@@ -224,9 +224,9 @@ class Plan:
         if self.capacity is None:
             raise UserError("--find-batch: a CPU has no capacity to fill: give --memory=GIB")
         shards = sharding.batch_shards(self.mesh)
-        group = self.config.objective.get("negatives", "global")
-        group = group if isinstance(group, int) else 1
-        unit = math.lcm(shards * self.config.optim.accumulate, group)
+        groups = [self.config.objective.get(name) for name in ("negatives", "group")]
+        groups = [group for group in groups if isinstance(group, int) and group > 0]
+        unit = math.lcm(shards * self.config.optim.accumulate, *groups)
         start = max(self.config.data.batch_size // unit, 1)
         kind = OBJECTIVES.get(self.config.objective.name)
         queue = self.config.objective.get("queue", getattr(kind, "queue", 0))

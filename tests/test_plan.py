@@ -213,6 +213,23 @@ def test_a_queue_follows_the_batch(monkeypatch):
         assert queue % batch == 0 and 0 <= queue - 100 < batch
 
 
+def test_groups_divide_every_batch(monkeypatch):
+    """Of any option that says how many rows belong together."""
+    monkeypatch.setattr(plan, "POLICIES", ("none",))
+    c = tiny()
+    c.objective = dict(name="text_assignment", group=12)
+    machine, tried = plan.Plan(c, "cpu:8", memory=1e-6), []
+
+    def step(config):
+        tried.append(config.data.batch_size)
+        peak = 10 * config.data.batch_size
+        return dict(per_chip=dict(peak_bytes=peak), fits=peak <= machine.capacity)
+
+    monkeypatch.setattr(machine, "step", step)
+    assert len(list(machine.find_batch())) > 2
+    assert not any(batch % 12 or batch % 4 for batch in tried)
+
+
 @pytest.mark.parametrize("capacity", [10, 140, 3_000, 77_777])
 @pytest.mark.parametrize("curve", [0, 1e-4])
 @pytest.mark.parametrize("start", [1, 32, 37])

@@ -19,6 +19,7 @@ from jvlm.data.pipeline import TrainBatches
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
 from jvlm.errors import UserError
+from jvlm.evaluators import build_evaluators
 from jvlm.models import MODELS, build_model
 from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
@@ -67,13 +68,21 @@ class Tokens:
 
 @pytest.mark.parametrize("path", RECIPES)
 def test_every_recipe_shrinks(path):
-    """Also its data: the training rows are what the model takes, and what is planned."""
-    config = config_lib.load(f"{path}:test")
-    training = build_step(config, sharding.make_mesh(8))
+    """Its data too: training rows are what the model takes, and is planned; its evaluators fit."""
+    config, mesh = config_lib.load(f"{path}:test"), sharding.make_mesh(8)
+    training = build_step(config, mesh)
     assert paths.count(training.shapes) < 500_000
     assert all(e.data.batch_size == 16 for e in config.eval.evaluators.values())
     if "vision" not in config.model:
         return
+    build_evaluators(
+        config.eval.evaluators.to_dict(),
+        model=training.model,
+        objective=training.objective,
+        tokenizer=Tokens(config.tokenizer),
+        preprocess=config.preprocess,
+        mesh=mesh,
+    )
     source = build_data(config.data.to_dict(), seed=0)
     chain = source.compose if isinstance(source, Mixture) else compose
     transform = chain(config.data.transforms, tokenizer=Tokens(config.tokenizer))
@@ -258,6 +267,23 @@ def test_albef(spec):
         assert (evaluators.vqa.preselect, evaluators.vqa.first_weight) == (128, 2.0)
     smooth = jvlm.load_config(f"albef/{spec}{',' if ':' in spec else ':'}smooth,fixed")
     assert smooth.optim.decay_every is None and smooth.optim.weight_decay[0][1] == 0.02
+
+
+def test_pictures_beside_their_data_set(call, tmp_path):
+    """As an import with --link leaves them."""
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 30), (200, 100, 0)).save(tmp_path / "pictures/a.jpg")
+    said = [dict(image="a", sentence="A dog.", label="neutral")] * 3
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"ve_{split}.json").write_text(json.dumps(said))
+    command = ["data", "import", "albef_ve", tmp_path, tmp_path / "data/snli_ve", "--workers", 1]
+    assert call(*command, "--images", tmp_path / "pictures", "--link")[0] == 0
+    config = jvlm.load_config(f"albef/ve:data={tmp_path}/data,image_root={tmp_path}/pictures")
+    transform = compose(config.data.transforms, tokenizer=Tokens(config.tokenizer))
+    batch = TrainBatches(build_data(config.data.to_dict(), seed=0), transform, 2, seed=0)[0]
+    assert batch["image"].shape == (2, 384, 384, 3) and batch["label"].tolist() == [1, 1]
+    for evaluator in config.eval.evaluators.values():
+        assert build_source(evaluator.data.source.to_dict())[0]["image"]
 
 
 def test_poems(call, tmp_path):

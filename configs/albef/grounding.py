@@ -47,7 +47,7 @@ def boxes(arg, c, split: str) -> dict:
     """Evaluator: the right one of the detected boxes."""
     phrases = "phrase" if arg.test else "expressions"
     rule = "region" if arg.test else "proposals"  # There are no detections of digits.
-    keys = (*albef.PAIR, "box", "size", *(() if arg.test else ("proposals",)))
+    keys = (*albef.PAIR, "box", "size", phrases, *(() if arg.test else ("proposals",)))
     rows = (
         ("decode_image", {}),
         ("image_size", {}),
@@ -56,4 +56,5 @@ def boxes(arg, c, split: str) -> dict:
         ("keep", dict(keys=keys)),
     )
     data = dict(source=albef.source(arg, "refcoco_plus", split), batch_size=32, transforms=rows)
-    return dict(kind="grounding", rule=rule, name=split, data=data)
+    fields = dict(phrase=phrases)
+    return dict(kind="grounding", rule=rule, name=split, fields=fields, data=data)

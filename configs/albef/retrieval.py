@@ -11,9 +11,10 @@ r"""ALBEF finetuned for retrieval on COCO, or with `flickr` on Flickr30k.
 salesforce/ALBEF Retrieval.py, configs/Retrieval_{coco,flickr}.yaml: 5 (10) epochs of batches of
 8 x 32, 384 px, rate 1e-5 to 1e-6 without warm-up, contrast and matching without masked words, a
 queue of 65,536, where captions of one image are positives of each other; the temperature is free.
-The best 256 (128) are ranked again, and their order is that of the matching head alone. 566,747
-(145,000) pairs an epoch. Training texts are cut after 30 tokens, which the source does in
-evaluation only; images with more than five captions are evaluated with five.
+The best 256 (128) are ranked again, and their order is that of the matching head alone. An epoch
+has 566,747 (145,000) pairs: an image comes as often as it has captions, which are drawn, where the
+source takes each once. Training texts are cut after 30 tokens, which the source does in evaluation
+only; images with more than five captions are evaluated with five.
 
 Published R@1 / 5 / 10 of 14 million images, texts and images, by memory of arXiv:2107.07651: COCO
 77.6 / 94.3 / 97.2 and 60.7 / 84.3 / 90.5, Flickr30k 95.9 / 99.8 / 100 and 85.6 / 97.5 / 98.9. LAVIS

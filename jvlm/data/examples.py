@@ -12,9 +12,11 @@ from jvlm.paths import unflatten
 
 
 def entry(example: Mapping, key: str) -> Any:
-    """An entry of an example; 'a/b' is entry b of entry a."""
+    """An entry of an example; 'a/b' is entry b of entry a. Raises KeyError if there is none."""
     value: Any = example
     for part in key.split("/"):
+        if not isinstance(value, Mapping):
+            raise KeyError(key)
         value = value[part]
     return value
 

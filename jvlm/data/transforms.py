@@ -187,20 +187,33 @@ def center_crop(
 
 
 def choose(example, rng, *, key: str, out: str) -> Example:
-    """One of several, at random: an image's captions. Of a group of lists: one entry of each."""
-    options = example[key]
-    if isinstance(options, Mapping):
-        place = rng.integers(len(next(iter(options.values()))))
-        return {out: {name: values[place] for name, values in options.items()}}
-    return {out: options[rng.integers(len(options))]}
+    """One of several, at random: an image's captions. Of a group of lists: one entry of each.
+
+    Raises:
+      BadRecord: there is none.
+    """
+    return {out: _pick(example, key, rng.integers)}
 
 
 def first(example, rng, *, key: str, out: str) -> Example:
-    """The first of several. Of a group of lists: the first of each."""
+    """The first of several. Of a group of lists: the first of each.
+
+    Raises:
+      BadRecord: there is none.
+    """
+    return {out: _pick(example, key, lambda count: 0)}
+
+
+def _pick(example: Mapping, key: str, place: Callable[[int], int]) -> Any:
+    """The entry at `place(count)` of a list, or of each list of a group."""
     options = example[key]
+    lists = list(options.values()) if isinstance(options, Mapping) else [options]
+    if not lists or not len(lists[0]):
+        raise images.BadRecord(f"{example.get('id', '')}: {key!r} is empty")
+    number = place(len(lists[0]))
     if isinstance(options, Mapping):
-        return {out: {name: values[0] for name, values in options.items()}}
-    return {out: options[0]}
+        return {name: values[number] for name, values in options.items()}
+    return options[number]
 
 
 def take(example, rng, *, key: str, count: int, out: str = "") -> Example:

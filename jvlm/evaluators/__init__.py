@@ -101,7 +101,9 @@ class Batches:
         self.fingerprint = self._source.fingerprint
         where = "eval data transforms"
         self.steps = resolve(transforms, preprocess, where)
-        self._transform = compose(self.steps, tokenizer=tokenizer, where=where)
+        self._transform = compose(
+            self.steps, tokenizer=tokenizer, preprocess=preprocess, where=where
+        )
         self._rows = sharding.host_rows(mesh, batch_size)
 
     def __iter__(self):

@@ -9,7 +9,7 @@ import numpy as np
 
 from jvlm.errors import UserError
 from jvlm.evaluators.common import jit_on_mesh, run_rows
-from jvlm.evaluators.predictions import Predictions, Predictor
+from jvlm.evaluators.predictions import Predictions, Predictor, plain
 from jvlm.metrics.tasks import TASKS, find_task
 
 _INPUTS = ("image", "text", "text_mask")
@@ -64,7 +64,9 @@ class Classification(Predictor):
         labels = columns.pop("label")
         if not np.isfinite(scores).all():
             raise UserError(f"{self.name}: scores are not finite, nor are the weights then")
-        if not -1 < labels.max() < len(self._names):
+        if labels.max() < 0:
+            raise UserError(f"{self.name}: no row has a label: take a split that has them")
+        if labels.max() >= len(self._names):
             raise UserError(
                 f"{self.name}: labels up to {labels.max()}, but {len(self._names)} classes"
             )
@@ -75,7 +77,7 @@ class Classification(Predictor):
             order = [self._names[number] for number in ranked[place]]
             row = {"id": place, "prediction": order if several else order[0]}
             row |= {"label": self._names[labels[place]], "scores": scores[place].tolist()}
-            rows.append(row | {key: int(column[place]) for key, column in columns.items()})
+            rows.append(row | {key: plain(column[place]) for key, column in columns.items()})
         return Predictions(rows)
 
     def settings(self):

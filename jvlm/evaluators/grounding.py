@@ -76,7 +76,7 @@ class Grounding(Predictor):
         self._chosen = {"mode": mode, "layer": layer}
         maps = lambda params, batch: gradcam.phrase_maps(model, params, batch, mode, layer)
         self._maps = jit_on_mesh(maps, mesh)
-        next(self._pairs(batches.examples([0])[0]))  # Before the training, not at its end.
+        list(self._pairs(batches.examples([0])[0]))  # Before the training, not at its end.
 
     def predict(self, params) -> Predictions:
         """The place or the box of every phrase."""

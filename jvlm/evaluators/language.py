@@ -14,6 +14,7 @@ from jvlm.data.pipeline import collate
 from jvlm.errors import UserError
 from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
 from jvlm.evaluators.templates import read_names
+from jvlm.generation import ranking
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.tasks import NO_TOKENIZER, Speaker
 from jvlm.metrics.tasks import TASKS, check_fields, find_task
@@ -52,6 +53,10 @@ class _Asked(Predictor):
         self._fill(prompt, example)
         where = lambda: f"{self.name}: fields: the first example's"
         check_fields(find_task(task), self._references(example), where)
+        if hasattr(model.cfg, "vision") and "image" not in self._inputs:
+            raise UserError(f"{self.name}: inputs: the model sees images: add 'image'")
+        for key in self._inputs:
+            read_entry(example, key)
 
     def predict(self, params) -> Predictions:
         """The answers, with their prompts and references."""
@@ -208,6 +213,7 @@ class Rank(_Asked):
         )
         if kept is not None and kept < 1:
             raise UserError(f"{self.name}: kept: {kept} candidates: give 1 or more, or none")
+        ranking.check(length, preselect)
         self._given, self._before, self._kept = candidates, before, kept
         self._how = dict(length=length, label_smoothing=label_smoothing, preselect=preselect)
         self._how["first_weight"] = first_weight
@@ -217,8 +223,15 @@ class Rank(_Asked):
             read = read_names(candidates) if isinstance(candidates, str) else list(candidates)
             if not isinstance(read, list) or not read:
                 raise UserError(f"{self.name}: no candidates: give a list of texts, or its file")
-            self._shared = read
-            self._ids = self._speaker.candidate_ids([before + str(text) for text in read])
+            self._shared = [str(text) for text in read]
+            self._ids = self._speaker.candidate_ids([before + text for text in self._shared])
+        else:
+            found = plain(read_entry(batches.examples([0])[0], candidates))
+            if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+                raise UserError(
+                    f"{self.name}: candidates: {candidates!r} of the first example is no list of "
+                    "texts; files of them end in .json or .txt"
+                )
 
     def settings(self):
         given = {"candidates": self._given, "before": self._before}

@@ -84,7 +84,7 @@ def read_entry(example: Mapping, key: str) -> Any:
     """An entry of an example; 'a/b' is entry b of entry a. Raises UserError if there is none."""
     try:
         return entry(example, key)
-    except (KeyError, TypeError):
+    except KeyError:
         raise UserError(f"evaluation: no entry {key!r} in {sorted(example)}") from None
 
 

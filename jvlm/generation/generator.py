@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jvlm import sharding
-from jvlm.errors import UserError, did_you_mean
+from jvlm.errors import UserError
 from jvlm.generation import beam, loop, ranking
 from jvlm.generation.options import Options, make_options
 from jvlm.generation.processors import check_ids, make_processors
@@ -152,16 +152,12 @@ class Generator:
         Raises:
           UserError: wrong arguments, or candidates that do not fit the model.
         """
-        if length not in ranking.LENGTHS and not isinstance(length, float | int):
-            hint = did_you_mean(str(length), ranking.LENGTHS)
-            raise UserError(f"rank: length {length!r} is unknown.{hint}")
+        ranking.check(length, preselect)
         candidates, mask = np.asarray(candidates, np.int32), np.asarray(mask, bool)
         if candidates.shape != mask.shape or not mask.size or not mask.any(-1).all():
             raise UserError("rank: give at least one candidate, and every one at least one token")
         if (mask[..., 1:] & ~mask[..., :-1]).any():
             raise UserError("rank: candidates are padded on the right")
-        if not isinstance(preselect, int) or preselect < 0:
-            raise UserError(f"rank: preselect {preselect!r}: a number of candidates, 0 for all")
         check_ids(np.unique(candidates[mask]), self.model.vocab_size, "candidates")
         prompts = make_prompts(self.model, batch, candidates.shape[-1], self.mesh, rows)
         size = len(prompts.tokens)

@@ -13,11 +13,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jvlm.errors import UserError, did_you_mean
 from jvlm.generation import choose
 
 LENGTHS = ("sum", "mean", "padded")
 _LOGITS_BYTES = 256 << 20
 _TREE = 512  # Tokens of a tree at most: attention inside it grows with the square.
+
+
+def check(length: str | float, preselect: int) -> None:
+    """Raises UserError where these options of `generation.Generator.rank` make no sense."""
+    if length not in LENGTHS and not isinstance(length, float | int):
+        hint = did_you_mean(str(length), LENGTHS)
+        raise UserError(f"rank: length {length!r} is unknown.{hint}")
+    if not isinstance(preselect, int) or preselect < 0:
+        raise UserError(f"rank: preselect {preselect!r}: a number of candidates, 0 for all")
 
 
 def candidates_at_once(rows: int, count: int, length: int, vocab_size: int) -> int:

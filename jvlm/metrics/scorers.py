@@ -192,7 +192,7 @@ def score_grounding(rows):
 def score_pointing(rows):
     points, boxes = (np.array(_column(rows, field), np.float64) for field in ("prediction", "box"))
     hits = grounding.pointing_hits(points, boxes).astype(float).tolist()
-    return {"pointing": _mean(hits)}, [{"pointing": hit} for hit in hits]
+    return _by(rows, hits, ("category",), "pointing"), [{"pointing": hit} for hit in hits]
 
 
 def _same_label(row: Row) -> bool:

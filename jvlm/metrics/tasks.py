@@ -205,6 +205,7 @@ TASKS: dict[str, Task] = {
         scorers.score_pointing,
         {"prediction": "two numbers", "box": "four numbers"},
         "the pointing game: points in their boxes",
+        {"category": "a text or a number"},
         name="grounding",
     ),
     "pope": Task(

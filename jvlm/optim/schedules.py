@@ -29,9 +29,9 @@ def make_schedule(
     """Learning rate by step: linear warm-up to `lr`, then towards `end_lr` at `steps`.
 
     The first step already has 1/warmup_steps of the way (not none of it), as in open_clip's
-    scheduler.py. `warmup_every` and `decay_every` are ALBEF's and BLIP's stairs, whose scripts set
-    the rate every 100 iterations of the first epoch and then once an epoch (salesforce/ALBEF
-    Pretrain.py, scheduler/cosine_lr.py; salesforce/BLIP utils.py).
+    scheduler.py. `warmup_every` and `decay_every` are the stairs of ALBEF, whose scripts set the
+    rate every 100 iterations of the first epoch and then once an epoch (salesforce/ALBEF
+    Pretrain.py, scheduler/cosine_lr.py). BLIP's finetunes have those of epochs alone (utils.py).
 
     Args:
       lr: peak rate.

@@ -117,6 +117,21 @@ def test_one_entry_of_a_group_of_lists():
     assert {(qa["question"], qa["answer"]) for qa in drawn} == {("q1", "a1"), ("q2", "a2")}
 
 
+@pytest.mark.parametrize("step", ["choose", "first"])
+@pytest.mark.parametrize("value", [[], {"question": [], "answer": []}, {}])
+def test_a_record_without_any_is_a_bad_one(step, value):
+    """A picture whose captions are hidden: the run takes another one, and says so."""
+    chain = compose([(step, dict(key="captions", out="caption"))])
+    with pytest.raises(BadRecord, match="x: 'captions' is empty"):
+        chain({"id": "x", "captions": value}, np.random.default_rng(0))
+
+
+def test_an_entry_of_what_has_none():
+    step = ("label", dict(key="caption/color", names=("red",)))
+    with pytest.raises(UserError, match="label: no 'caption/color' in the example"):
+        compose([step])({"caption": "red"}, None)
+
+
 def test_join():
     steps = [("join", dict(key="lines", separator="|", out="poem"))]
     assert compose(steps)({"lines": ["one", "two"]}, None)["poem"] == "one|two"

@@ -83,6 +83,16 @@ def test_rows_are_the_model_s(pairs, tmp_path):
     assert score_file(tmp_path / "pairs.jsonl", "nlvr2").metrics == metrics
 
 
+def test_fields_stay_what_they_are(pairs):
+    model, params, batches = pairs
+    score = np.arange(8, dtype=np.float32) / 8
+    halves = Batches({**batch, "score": score} for batch in batches)
+    mesh = sharding.make_mesh(8)
+    with jax.set_mesh(mesh):
+        rows = Classification(model, halves, mesh, "nlvr2", fields=("score",)).predict(params).rows
+    assert rows[1]["score"] == 1 / 8
+
+
 def test_what_does_not_fit(pairs):
     model, params, batches = pairs
     mesh = sharding.make_mesh(8)
@@ -94,5 +104,8 @@ def test_what_does_not_fit(pairs):
     lm = types.SimpleNamespace(cfg=None)
     with pytest.raises(UserError, match="snli_ve: the model has no classes"):
         Classification(lm, batches, mesh, "snli_ve")
+    hidden = Batches({**batch, "label": np.full(8, -1, np.int32)} for batch in batches)
+    with jax.set_mesh(mesh), pytest.raises(UserError, match="nlvr2: no row has a label"):
+        Classification(model, hidden, mesh, "nlvr2").run(params)
     with jax.set_mesh(mesh), pytest.raises(UserError, match="nor are the weights"):
         build(task="nlvr2").run(jax.tree.map(lambda x: x * np.nan, params))

@@ -10,7 +10,7 @@ import pytest
 
 from jvlm import sharding
 from jvlm.errors import UserError
-from jvlm.evaluators import Grounding, build_evaluators, evaluate
+from jvlm.evaluators import Batches, Grounding, build_evaluators, evaluate
 from jvlm.models import build_model
 from jvlm.score import score_file
 from jvlm.tokenizers.sentencepiece import SentencePiece
@@ -104,6 +104,27 @@ def test_every_expression_gets_one_of_the_detected_boxes(given):
     assert rows[0]["size"] == [40, 60]  # Of the example, not of its expressions.
     itc = Grounding(about["model"], Refs(), about["mesh"], mode="itc", count=1)
     assert len(itc.predict(params).rows) == 2 and itc.settings()["layer"] == 1
+
+
+def test_the_model_s_own_transforms_stand_inside_others(given):
+    about, _ = given
+    steps = (("decode_image", {}), ("preprocess", {}))
+    rows = (("each_image", dict(key=("image",), steps=steps, count=1, size=16)),)
+    batches = Batches(SOURCE, rows, 8, about["mesh"], preprocess=about["preprocess"])
+    assert batches.examples([0])[0]["image"].shape == (1, 16, 16, 3)
+
+
+def test_an_object_without_an_expression_does_not_count(given):
+    about, params = given
+
+    class Some(Refs):
+        def examples(self, places):
+            first, *rest = super().examples(places)
+            none = np.zeros((0, 3), np.int32)
+            return [first | dict(text=none, text_mask=none > 0), *rest]
+
+    one = Grounding(about["model"], Some(), about["mesh"], "proposals")
+    assert len(one.predict(params).rows) == 2
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,30 @@ def test_metrics_of_one_name(build):
     make(a=section("generate"), b=section("rank", candidates="options", name="ranked"))
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(candidates="option"), "no entry 'option'"),
+        (dict(candidates="number"), "candidates: 'number' of the first example is no list"),
+        (dict(candidates="qa/answer"), "candidates: 'qa/answer' of the first example is no list"),
+        (dict(candidates="options", inputs=("pixel",)), "no entry 'pixel'"),
+        (dict(candidates="options", length="men"), "rank: length 'men' is unknown. Did you mean"),
+        (dict(candidates="options", preselect=-1), "rank: preselect -1"),
+    ],
+)
+def test_mistakes_of_ranking_are_found_before_the_training(build, changes, message):
+    make, _ = build
+    with pytest.raises(UserError, match=message):
+        make(a=section("rank", **changes))
+
+
+def test_candidates_may_be_numbers(build, mesh):
+    make, params = build
+    with jax.set_mesh(mesh):
+        rows = make(a=section("rank", candidates=(1, 2), count=2))["a"].predict(params).rows
+    assert rows[0]["candidates"] == ["1", "2"] and rows[0]["prediction"] in ("1", "2")
+
+
 def test_labels_are_named(build, mesh, monkeypatch):
     """An imported label is a number; what is ranked are the names."""
     names = ["contradiction", "neutral", "entailment"]

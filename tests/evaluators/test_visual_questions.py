@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jvlm import paths, sharding
+from jvlm.errors import UserError
 from jvlm.evaluators import Generate, Rank
 from jvlm.generation.generator import Generator
 from jvlm.generation.weights import unstack_all
@@ -79,6 +80,13 @@ def test_ranking_is_the_official_code_s(given, golden):
     ]
     odds = jax.nn.softmax(np.array([row["scores"] for row in rows]), axis=1)
     np.testing.assert_allclose(odds, golden["probabilities"], atol=1e-5)
+
+
+def test_a_model_that_sees_needs_images(given):
+    options, _ = given
+    options = options | dict(inputs=(), mesh=sharding.make_mesh(8))
+    with pytest.raises(UserError, match="vqa: inputs: the model sees images: add 'image'"):
+        Generate(**options)
 
 
 def test_beams_see_their_images(given):

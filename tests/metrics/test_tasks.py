@@ -134,6 +134,9 @@ def test_boxes_and_points():
     assert got["acc_iou50"] == got["parsed"] == pytest.approx(2 / 3)
     points = [dict(prediction=[1, 1], box=[0, 0, 2, 2]), dict(prediction=[3, 1], box=[0, 0, 2, 2])]
     assert score("pointing", points).metrics == {"grounding/pointing": 0.5}
+    points = [{**point, "category": name} for point, name in zip(points, "ab")]
+    want = {"pointing": 0.5, "pointing_a": 1.0, "pointing_b": 0.0}
+    assert score("pointing", points, "g").metrics == {f"g/{key}": x for key, x in want.items()}
 
 
 def test_answers():
