@@ -116,6 +116,8 @@ class Pretrained(ImageTasks, TextTasks):
     def save(self, path: str | Path) -> None:
         """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.
 
+        Not its `momentum`, which a run and a file of ALBEF's keep.
+
         Raises:
           UserError: the folder exists and is not empty, or cannot be written.
         """

@@ -132,5 +132,7 @@ def test_ask_writes_or_chooses(call, images, tmp_path):
     assert json.loads(text) == chosen
     status, _, error = call("ask", *arguments, "--answers", "yes", "--num_beams", 2)
     assert status == 2 and "--num_beams" in error
+    status, _, error = call("ask", *arguments, "--answers", "yes", "--top", 0)
+    assert status == 2 and "--top 0" in error
     status, _, error = call("ask", *arguments[:3], "matcher")
     assert status == 2 and "albef is no language model" in error

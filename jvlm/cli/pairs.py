@@ -84,13 +84,14 @@ def run_ground(args: argparse.Namespace) -> None:
 
 
 def run_ask(args: argparse.Namespace) -> None:
+    from jvlm.errors import UserError
     from jvlm.pretrained import load
 
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: show at least 1")
     answers = None if args.answers is None else _read_answers(args.answers)
     chosen = options.generation(args)
     if answers is not None and chosen:
-        from jvlm.errors import UserError
-
         raise UserError(f"--{next(iter(chosen))} is for written answers, not for --answers")
     model = load(args.model, dtype=args.dtype, **options.forms(args))
     result = {"image": args.image, "question": args.question}

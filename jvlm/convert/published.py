@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jvlm import paths, quantise
 from jvlm.config import from_dataclass, replace
@@ -232,6 +233,8 @@ def load_momentum(published: Published, abstract: Mapping) -> tuple[dict | None,
     queues = {
         name: tensors.read(key).T for name, key in albef.QUEUES.items() if key in tensors.shapes
     }
+    if "image" in queues:
+        queues["filled"] = np.int32(len(queues["image"]))  # Whoever trained it went through all.
     if not kept:
         return None, queues
     return engine.load(tensors, table, (".*",), paths.unflatten(kept)), queues

@@ -102,6 +102,7 @@ def fresh_state(model, objective):
     params = zeros(abstract_params(model, mesh))
     teacher = objective.init_teacher(params) if objective else None
     extra = {"image": jnp.zeros((12, 4)), "text": jnp.zeros((12, 4)), "pointer": jnp.int32(0)}
+    extra["filled"] = jnp.int32(0)
     return TrainState(0, params, {}, teacher, None, zeros_like(extra), (), None)
 
 
@@ -175,6 +176,7 @@ def test_finetuning_starts_as_the_official_scripts_do(case, start):
     if case == "retrieval":  # Retrieval.py loads the queues too.
         np.testing.assert_array_equal(state.extra["image"].T, official["image_queue"])
         assert state.extra["pointer"] == official["queue_ptr"].item()
+        assert state.extra["filled"] == 12  # Else 'fixed' would leave them out.
 
 
 def test_pairs_start_from_text_assignment(start):
