@@ -130,6 +130,9 @@ def test_ask_writes_or_chooses(call, images, tmp_path):
     (tmp_path / "list.json").write_text('["yes", "no", "two dogs"]')
     status, text, _ = call("ask", *arguments, "--answers", tmp_path / "list.json", "--json")
     assert json.loads(text) == chosen
+    (tmp_path / "list.json").write_text('"yes"')
+    status, _, error = call("ask", *arguments, "--answers", tmp_path / "list.json")
+    assert status == 2 and "a list of answers" in error
     status, _, error = call("ask", *arguments, "--answers", "yes", "--num_beams", 2)
     assert status == 2 and "--num_beams" in error
     status, _, error = call("ask", *arguments, "--answers", "yes", "--top", 0)

@@ -112,8 +112,12 @@ def run_ask(args: argparse.Namespace) -> None:
 
 def _read_answers(given: list[str]) -> list[str]:
     """Answers of the command line, or those of the file that is named there."""
+    from jvlm.errors import UserError
     from jvlm.evaluators.templates import read_names
 
-    if len(given) == 1 and Path(given[0]).suffix in (".json", ".txt"):
-        return list(read_names(given[0]))
-    return given
+    if len(given) > 1 or Path(given[0]).suffix not in (".json", ".txt"):
+        return given
+    answers = read_names(given[0])
+    if not isinstance(answers, list | dict):  # LAVIS's are keys, their numbers do not matter.
+        raise UserError(f"{given[0]}: a list of answers is needed")
+    return list(answers)
