@@ -25,7 +25,7 @@ class MismatchedSource:
       seed: of the choice.
 
     Raises:
-      UserError: bad options; an example without the keys, or for which no other differs in 100 draws.
+      UserError: bad options; no such keys; an example for which no other differs in 100 draws.
     """
 
     def __init__(self, source: Any, share: float, keys: Sequence[str], differ: str, seed: int = 0):
