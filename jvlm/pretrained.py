@@ -241,6 +241,8 @@ def load(
         if quantise and not convert.is_published(path):
             _quantise(m, quantise)
         if adapter is not None:
+            if m.name not in convert.HF_FAMILIES:
+                raise UserError(f"adapter: PEFT's are for transformers' models, not for {m.name}")
             shapes = abstract_params(m.model, mesh)
             rules = convert.HF_FAMILIES[m.name].rules(m.config)
             m.params = convert.load_adapter(adapter, rules, m.params, shapes, mesh)

@@ -55,6 +55,11 @@ def export(
     for value, options, what in ((format, FORMATS, "format"), (dtype, DTYPES, "dtype")):
         if value not in options:
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
+    own = ("albef",) if model in albef.KINDS else ("hf", "open_clip", "peft")
+    if model not in (*albef.KINDS, *HF_FAMILIES):
+        raise UserError(f"export: no format has {model} by itself")
+    if format not in own:
+        raise UserError(f"format {format!r} has no {model}: export with format={own[0]!r}")
     if format == "peft":
         return peft.export(folder, HF_FAMILIES[model].rules(cfg), params)
     changed = [what for what, where in adapters.forms(params).items() if where]
@@ -63,9 +68,6 @@ def export(
             changed[-1], "quantised weights, which no published format has: load without quantise="
         )
         raise UserError(f"export: the model has {what}")
-    if (format == "albef") != (model in albef.KINDS):
-        known = "albef" if model in albef.KINDS else "hf"
-        raise UserError(f"format {format!r} has no {model}: export with format={known!r}")
     if format == "albef":
         about = {"preprocess": steps, "max_len": max_len or albef.LENGTH}
         return albef_export.export(folder, cfg, params, DTYPES[dtype], *momentum(), **about)

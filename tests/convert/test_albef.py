@@ -99,8 +99,12 @@ def test_every_published_tensor_is_written(name):
 
 def test_what_albef_cannot_express_is_said(tmp_path):
     m = load("retrieval", write(tmp_path / "x.pth", recorded("retrieval")))
+    with pytest.raises(UserError, match="'peft' has no albef: export with format='albef'"):
+        m.export(tmp_path / "x", format="peft")
     with pytest.raises(UserError, match="'hf' has no albef: export with format='albef'"):
         m.export(tmp_path / "hf")
+    with pytest.raises(UserError, match="adapter: .* not for albef"):
+        jvlm.load(tmp_path / "x.pth", adapter=tmp_path)
     vision = dataclasses.replace(m.config.vision, activation="quick_gelu")
     cfg = dataclasses.replace(m.config, vision=vision)
     with pytest.raises(UserError, match="vision/activation='quick_gelu' .only 'gelu'"):

@@ -281,6 +281,8 @@ def test_towers_of_timm_and_google(tmp_path):
     again = jvlm.load(tmp_path / "L_16.npz")  # Here the heads can be seen.
     assert again.config == raw.config
     jax.tree.map(np.testing.assert_array_equal, again.params, raw.params)
+    with pytest.raises(UserError, match="no format has vit by itself"):
+        raw.export(tmp_path / "out")
     with pytest.raises(UserError, match="not an archive of numpy"):
         (tmp_path / "x.npz").write_text("no")
         jvlm.load(tmp_path / "x.npz")
