@@ -30,6 +30,7 @@ def export(
     cfg: Any,
     params: Mapping,
     steps: Sequence | None,
+    cleaning: Sequence,
     dtype: str,
     generation: Mapping[str, Any],
     max_len: int | None,
@@ -44,6 +45,7 @@ def export(
       cfg: the model's config.
       params: nested dict.
       steps: image transforms, or None.
+      cleaning: text transforms, which only 'albef' keeps.
       dtype: a key of `DTYPES`.
       generation: content of generation_config.json; none is written where it is empty.
       max_len: tokens of a text, where the model has a tokenizer.
@@ -69,7 +71,7 @@ def export(
         )
         raise UserError(f"export: the model has {what}")
     if format == "albef":
-        about = {"preprocess": steps, "max_len": max_len or albef.LENGTH}
+        about = dict(preprocess=steps, cleaning=cleaning, max_len=max_len or albef.LENGTH)
         return albef_export.export(folder, cfg, params, DTYPES[dtype], *momentum(), **about)
     if format == "hf":
         family = HF_FAMILIES[model]

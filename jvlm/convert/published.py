@@ -126,6 +126,7 @@ class Published:
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what its generation_config.json says; empty where there is none.
       max_len: tokens of a text; None where the model or the tokenizer's files say it.
+      cleaning: text transforms with which its code prepares every text, see `Processor`.
     """
 
     model: str
@@ -139,6 +140,7 @@ class Published:
     resize: dict[str, bool]
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     max_len: int | None = None
+    cleaning: tuple = ()
 
     @property
     def is_language_model(self) -> bool:
@@ -504,6 +506,7 @@ def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
         with malformed(where, "not a config of jvlm's"):
             cfg = replace(albef.KINDS[ours["model_type"]], None, ours["model"], where="model")
             steps, max_len, code = ours["preprocess"], ours["max_len"], "hf"
+            cleaning = ours.get("cleaning") or ()
     else:
         with malformed(tensors.name, "not a checkpoint of this family"):
             cfg = albef.config_from_tensors(tensors)
@@ -511,11 +514,13 @@ def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
         if variant == "lavis" or (variant is None and not cfg.text.num_types):
             cfg = albef.without_types(cfg)
             code, max_len = "lavis", albef.LAVIS_LENGTHS[cfg.kind]
+        cleaning = albef.cleaning(cfg.kind, code == "lavis")
         steps = (("resize_square", dict(size=cfg.vision.image_size)),)
     return Published(
         *(cfg.kind, cfg, tensors, albef.rules(cfg), albef.skip(cfg), steps, folder, code),
         TORCH_RESIZE,
         max_len=max_len,
+        cleaning=cleaning,
     )
 
 
