@@ -35,7 +35,11 @@ class Candidates(NamedTuple):
 
 
 class TextTasks:
-    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use."""
+    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use.
+
+    Prompts are cleaned before the tokenizer as they were in training, see `Processor`; answers stay
+    as they are.
+    """
 
     def generate(
         self,
