@@ -138,6 +138,8 @@ def test_search_looks_again(call, images, tmp_path):
     assert len(again) == 2 and matches == sorted(matches, reverse=True)
     _, text, _ = call("search", "the red dog", *where, "--json", "--top", 2)
     assert {one["image"] for one in again} == {one["image"] for one in json.loads(text)}
+    status, _, error = call("search", "the red dog", *where, "--rerank", 2, "--top", 0)
+    assert status == 2 and "--top 0" in error
     picture = images / "a.png"
     status, _, error = call("search", picture, "--image_query", *where, "--rerank", 2)
     assert status == 2 and "one image with another" in error
