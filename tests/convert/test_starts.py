@@ -286,6 +286,13 @@ def test_towers_of_timm_and_google(tmp_path):
     with pytest.raises(UserError, match="not an archive of numpy"):
         (tmp_path / "x.npz").write_text("no")
         jvlm.load(tmp_path / "x.npz")
+    np.savez_compressed(tmp_path / "x.npz", a=np.arange(99))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    begin = content.index(b"a.npy") + 30
+    content[begin : begin + 30] = b"?" * 30
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match="not an archive of numpy"):
+        jvlm.load(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
