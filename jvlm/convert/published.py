@@ -323,8 +323,8 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
     """What a published checkpoint is, without reading its numbers.
 
     Returns:
-      `model`, `code` (whose format), `parameters`, `config` (flat), `preprocess`, `tensors` (key ->
-      shape) and `problems`, one line or 'none'.
+      `model`, `code` (whose format), `parameters`, `config` (flat), `preprocess`, `cleaning` (of
+      texts), `tensors` (key -> shape) and `problems`, one line or 'none'.
     """
     published = open_published(path, family, variant)
     module = MODELS[published.model][0](published.config)
@@ -335,6 +335,7 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
         "code": published.code,
         "parameters": paths.count(shapes),
         "preprocess": published.preprocess,
+        "cleaning": published.cleaning,
         "problems": "; ".join(problems) or "none",
         "config": paths.flatten(from_dataclass(published.config)),
         "tensors": {key: list(shape) for key, shape in sorted(published.tensors.shapes.items())},
