@@ -216,6 +216,7 @@ def fingerprint(pretrained: Any) -> str:
         return [x[np.unravel_index(places, x.shape)] for x, places in zip(leaves, spread)]
 
     tokenizer = pretrained.processor.tokenizer
+    cleaning = to_dict(pretrained.processor.cleaning)
     values = jax.jit(sample, out_shardings=sharding.replicated(pretrained.mesh))(pretrained.params)
     leaves = jax.tree.leaves_with_path(pretrained.params)
     return _digest(
@@ -225,6 +226,7 @@ def fingerprint(pretrained: Any) -> str:
         json.dumps(to_dict(pretrained.processor.steps)),
         type(tokenizer).__name__,
         *(str(getattr(tokenizer, name, "")) for name in ("vocab_size", "max_len")),
+        *([json.dumps(cleaning)] if cleaning else []),
     )
 
 

@@ -28,7 +28,10 @@ _GRADIENT_ROWS = 16  # and where gradients are taken.
 
 
 class ImageTasks:
-    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use."""
+    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use.
+
+    Texts are cleaned before the tokenizer as they were in training, see `Processor`.
+    """
 
     def embed_images(self, images: Sequence) -> np.ndarray:
         """Images (paths, Pillow images or arrays) -> float32[B, E], unit norm."""

@@ -35,6 +35,7 @@ from jvlm.state import resolve_trainable, split
 from jvlm.tokenizers import Tokenizer, load_tokenizer
 
 SAVED, SAVED_FORMAT = "jvlm.json", 1
+CLEANING = ("pre_caption", "pre_question", "straight_quotes")
 POSITIONS = ("vision/pos", "vision/pool/pos")
 
 
@@ -44,11 +45,29 @@ class Processor:
     Attributes:
       steps: the config's `preprocess`, image transforms; None where a checkpoint does not say.
       tokenizer: or None.
+      cleaning: text transforms without their `key`, such as ('pre_caption', {'variant': 'albef'}).
     """
 
-    def __init__(self, steps: Sequence | None, tokenizer: Tokenizer | None):
-        self.steps, self.tokenizer = steps, tokenizer
+    def __init__(
+        self, steps: Sequence | None, tokenizer: Tokenizer | None, cleaning: Sequence = ()
+    ):
+        self.steps, self.tokenizer, self.cleaning = steps, tokenizer, cleaning
         self._transform = None if steps is None else compose(steps, where="preprocess")
+        keyed = [(name, {**options, "key": "text"}) for name, options in cleaning]
+        self._clean = compose(keyed, where="cleaning")
+
+    @classmethod
+    def of_run(cls, config: Any, tokenizer: Tokenizer | None) -> "Processor":
+        """That of a run, whose transforms say how what they tokenize is cleaned."""
+        steps = config.data.get("transforms") or ()
+        texts = (options for name, options in steps if name == "tokenize")
+        read = next((o["key"] for o in texts if o.get("out", "text") == "text"), None)
+        cleaning = [
+            (name, {key: value for key, value in options.items() if key not in ("key", "out")})
+            for name, options in steps
+            if name in CLEANING and (options.get("out") or options["key"]) == read
+        ]
+        return cls(config.preprocess, tokenizer, cleaning)
 
     def __call__(self, images: Sequence | None = None, text: Sequence[str] | None = None) -> dict:
         """Makes a numpy batch.
@@ -75,8 +94,13 @@ class Processor:
                 raise UserError(NO_TOKENIZER)
             if isinstance(text, str):
                 raise UserError("processor: text: give a list of str")
-            batch["text"], batch["text_mask"] = self.tokenizer(text)
+            batch["text"], batch["text_mask"] = self.tokenizer(self.clean(text))
         return batch
+
+    def clean(self, texts: Sequence[str]) -> list[str]:
+        """Texts as the tokenizer gets them; `__call__` does this."""
+        text = lambda x: self._clean({"text": x}, None)["text"] if isinstance(x, str) else x
+        return [text(x) for x in texts]
 
 
 @dataclasses.dataclass
@@ -116,6 +140,8 @@ class Pretrained(ImageTasks, TextTasks):
     def save(self, path: str | Path) -> None:
         """Writes the model as jvlm's own, which `load` reads: weights as they are, onto any mesh.
 
+        Not its `momentum`, which a run and a file of ALBEF's keep.
+
         Raises:
           UserError: the folder exists and is not empty, or cannot be written.
         """
@@ -129,6 +155,7 @@ class Pretrained(ImageTasks, TextTasks):
                 "model": {"name": self.name, **from_dataclass(self.config)},
                 "compute": dataclasses.asdict(self.model.compute),
                 "preprocess": self.processor.steps,
+                "cleaning": self.processor.cleaning,
                 "resize": dict(self.resize),
                 "generation": dict(self.generation),
                 "forms": adapters.forms(params),
@@ -158,6 +185,7 @@ class Pretrained(ImageTasks, TextTasks):
                 self.config,
                 self._stacked_params(),
                 self.processor.steps,
+                self.processor.cleaning,
                 dtype,
                 self.generation,
                 None if tokenizer is None else tokenizer.max_len,
@@ -239,6 +267,8 @@ def load(
         if quantise and not convert.is_published(path):
             _quantise(m, quantise)
         if adapter is not None:
+            if m.name not in convert.HF_FAMILIES:
+                raise UserError(f"adapter: PEFT's are for transformers' models, not for {m.name}")
             shapes = abstract_params(m.model, mesh)
             rules = convert.HF_FAMILIES[m.name].rules(m.config)
             m.params = convert.load_adapter(adapter, rules, m.params, shapes, mesh)
@@ -280,7 +310,7 @@ def _load_run(
 
     if dtype is not None:
         params = cast_weights(params, dtype)
-    processor = Processor(config.preprocess, tokenizer)
+    processor = Processor.of_run(config, tokenizer)
     about = (config.model.name, config)
     return Pretrained(model, params, processor, mesh, *about, step=step, momentum=momentum)
 
@@ -308,7 +338,7 @@ def _load_saved(path: Path, mesh: jax.sharding.Mesh, dtype: str | None) -> Pretr
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}/params: incomplete or damaged: {reason}") from None
     generation = saved.get("generation", {})
-    processor = Processor(steps, tokenizer)
+    processor = Processor(steps, tokenizer, saved.get("cleaning", ()))
     return Pretrained(model, params, processor, mesh, name, resize=resize, generation=generation)
 
 
@@ -326,7 +356,7 @@ def _load_published(
     model = MODELS[published.model][0](published.config, _compute({}, dtype))
     abstract = _with_dtype(abstract_params(model, mesh), model.compute.dtype)
     params, tokenizer = convert.load(published, abstract, tokenizer, quantise)
-    processor = Processor(published.preprocess, tokenizer)
+    processor = Processor(published.preprocess, tokenizer, published.cleaning)
     return Pretrained(
         *(model, params, processor, mesh, published.model),
         resize=published.resize,
@@ -381,7 +411,7 @@ def _resize(m: Pretrained, image_size: int | Sequence[int]) -> Pretrained:
         steps = [
             step for name, options in steps for step in _resized_step(name, options, old, size)
         ]
-    processor = Processor(steps, m.processor.tokenizer)
+    processor = Processor(steps, m.processor.tokenizer, m.processor.cleaning)
     changed = dict(model=m.model.clone(cfg=cfg), params=fit(m.params), momentum=momentum)
     return dataclasses.replace(m, processor=processor, **changed)
 

@@ -251,7 +251,7 @@ def _train(
         pretrained = Pretrained(
             model,
             state.eval_params(),
-            Processor(config.preprocess, tokenizer),
+            Processor.of_run(config, tokenizer),
             mesh,
             config.model.name,
             config,

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from jvlm import sharding
@@ -23,7 +24,7 @@ WORDS = (
 STEPS = (("resize_square", dict(size=16)),)
 
 
-def make(section, steps=STEPS):
+def make(section, steps=STEPS, cleaning=()):
     vocabulary = "\n".join(WORDS.split()).encode()
     tokenizer = WordPiece({"vocab.txt": vocabulary}, max_len=8, sep=False)
     model = build_model(section)
@@ -31,17 +32,18 @@ def make(section, steps=STEPS):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(0, 0.4, x.shape).astype(np.float32), shapes)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    return Pretrained(model, params, Processor(steps, tokenizer), mesh, section["name"])
+    return Pretrained(model, params, Processor(steps, tokenizer, cleaning), mesh, section["name"])
 
 
 @pytest.fixture(scope="module")
 def matcher():
-    return make(MODEL)
+    return make(MODEL, cleaning=(("pre_caption", dict(variant="albef")),))
 
 
 @pytest.fixture(scope="module")
 def answerer():
-    return make(dict(VQA, decoder=dict(VQA["decoder"], bos_id=2, eos_id=3)))
+    section = dict(VQA, decoder=dict(VQA["decoder"], bos_id=2, eos_id=3))
+    return make(section, cleaning=(("pre_question", dict(variant="albef")),))
 
 
 @pytest.fixture
@@ -66,6 +68,31 @@ def test_words_are_made_of_their_tokens(matcher):
     ids = matcher.processor.tokenizer.encode("the dogs on it")
     found = words_of(matcher.processor.tokenizer, ids)
     assert found == [("the", [1]), ("dogs", [2, 3]), ("on", [4]), ("it", [5])]
+
+
+def test_texts_are_cleaned_as_in_training_and_answers_are_not(matcher, answerer, images):
+    image, plain, typed = [str(images / "a.png")], "is it the red dog", "Is it the (red) dog?"
+    for method in (matcher.match, matcher.ground):
+        np.testing.assert_array_equal(method(image, [plain]), method(image, [typed]))
+    embeds = matcher.embed_text([plain, typed])
+    np.testing.assert_array_equal(*embeds)
+    assert [word for word, _ in matcher.gradcam(image, [typed])[0].words] == plain.split()
+    rank = lambda text: answerer.rank(image, [text], ["yes", "yes?"])[0]
+    np.testing.assert_array_equal(rank(plain), rank(typed))
+    assert len(set(rank(typed).tolist())) == 2
+
+
+def test_a_run_says_how_texts_are_cleaned():
+    def clean(*transforms):
+        config = ConfigDict(dict(preprocess=STEPS, data=dict(transforms=transforms)))
+        return Processor.of_run(config, None).clean(["A dog."])
+
+    caption = ("pre_caption", dict(key="captions", out="caption", variant="albef"))
+    answer = ("pre_question", dict(key="answer", variant="blip", max_words=1))
+    read = ("tokenize", dict(key="caption"))
+    assert clean(caption, answer, read) == ["a dog"]
+    assert clean(answer, read) == clean(caption) == ["A dog."]
+    assert clean(("straight_quotes", dict(key="caption")), read, ("keep", {})) == ["A dog."]
 
 
 def test_maps_and_boxes_lie_in_the_image(matcher, images):
@@ -111,6 +138,8 @@ def test_search_looks_again(call, images, tmp_path):
     assert len(again) == 2 and matches == sorted(matches, reverse=True)
     _, text, _ = call("search", "the red dog", *where, "--json", "--top", 2)
     assert {one["image"] for one in again} == {one["image"] for one in json.loads(text)}
+    status, _, error = call("search", "the red dog", *where, "--rerank", 2, "--top", 0)
+    assert status == 2 and "--top 0" in error
     picture = images / "a.png"
     status, _, error = call("search", picture, "--image_query", *where, "--rerank", 2)
     assert status == 2 and "one image with another" in error
@@ -130,7 +159,12 @@ def test_ask_writes_or_chooses(call, images, tmp_path):
     (tmp_path / "list.json").write_text('["yes", "no", "two dogs"]')
     status, text, _ = call("ask", *arguments, "--answers", tmp_path / "list.json", "--json")
     assert json.loads(text) == chosen
+    (tmp_path / "list.json").write_text('"yes"')
+    status, _, error = call("ask", *arguments, "--answers", tmp_path / "list.json")
+    assert status == 2 and "a list of answers" in error
     status, _, error = call("ask", *arguments, "--answers", "yes", "--num_beams", 2)
     assert status == 2 and "--num_beams" in error
+    status, _, error = call("ask", *arguments, "--answers", "yes", "--top", 0)
+    assert status == 2 and "--top 0" in error
     status, _, error = call("ask", *arguments[:3], "matcher")
     assert status == 2 and "albef is no language model" in error

@@ -84,13 +84,14 @@ def run_ground(args: argparse.Namespace) -> None:
 
 
 def run_ask(args: argparse.Namespace) -> None:
+    from jvlm.errors import UserError
     from jvlm.pretrained import load
 
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: show at least 1")
     answers = None if args.answers is None else _read_answers(args.answers)
     chosen = options.generation(args)
     if answers is not None and chosen:
-        from jvlm.errors import UserError
-
         raise UserError(f"--{next(iter(chosen))} is for written answers, not for --answers")
     model = load(args.model, dtype=args.dtype, **options.forms(args))
     result = {"image": args.image, "question": args.question}
@@ -111,8 +112,12 @@ def run_ask(args: argparse.Namespace) -> None:
 
 def _read_answers(given: list[str]) -> list[str]:
     """Answers of the command line, or those of the file that is named there."""
+    from jvlm.errors import UserError
     from jvlm.evaluators.templates import read_names
 
-    if len(given) == 1 and Path(given[0]).suffix in (".json", ".txt"):
-        return list(read_names(given[0]))
-    return given
+    if len(given) > 1 or Path(given[0]).suffix not in (".json", ".txt"):
+        return given
+    answers = read_names(given[0])
+    if not isinstance(answers, list | dict):  # LAVIS's are keys, their numbers do not matter.
+        raise UserError(f"{given[0]}: a list of answers is needed")
+    return list(answers)

@@ -108,6 +108,8 @@ def run_search(args: argparse.Namespace) -> None:
     from jvlm.errors import UserError
     from jvlm.search import folder_index, rerank, search
 
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: show at least 1")
     model = _load_on_all_devices(args.model)
     if args.rerank is not None:
         if args.rerank < 1:

@@ -123,6 +123,13 @@ def without_types(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> 
     return dataclasses.replace(cfg, **towers)
 
 
+def cleaning(kind: str, lavis: bool) -> tuple:
+    """Text transforms of its evaluation: dataset/*.py; LAVIS processors/blip_processors.py."""
+    name = "pre_question" if kind == "albef_vqa" else "pre_caption"
+    words = 50 if lavis or kind == "albef_vqa" else 30
+    return ((name, dict(variant="blip" if lavis else "albef", max_words=words)),)
+
+
 def skip(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> tuple[str, ...]:
     """Patterns of keys that hold nothing to load."""
     return SKIP if cfg.text.num_types else (*SKIP, TYPES)

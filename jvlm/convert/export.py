@@ -30,6 +30,7 @@ def export(
     cfg: Any,
     params: Mapping,
     steps: Sequence | None,
+    cleaning: Sequence,
     dtype: str,
     generation: Mapping[str, Any],
     max_len: int | None,
@@ -44,6 +45,7 @@ def export(
       cfg: the model's config.
       params: nested dict.
       steps: image transforms, or None.
+      cleaning: text transforms, which only 'albef' keeps.
       dtype: a key of `DTYPES`.
       generation: content of generation_config.json; none is written where it is empty.
       max_len: tokens of a text, where the model has a tokenizer.
@@ -55,6 +57,11 @@ def export(
     for value, options, what in ((format, FORMATS, "format"), (dtype, DTYPES, "dtype")):
         if value not in options:
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
+    own = ("albef",) if model in albef.KINDS else ("hf", "open_clip", "peft")
+    if model not in (*albef.KINDS, *HF_FAMILIES):
+        raise UserError(f"export: no format has {model} by itself")
+    if format not in own:
+        raise UserError(f"format {format!r} has no {model}: export with format={own[0]!r}")
     if format == "peft":
         return peft.export(folder, HF_FAMILIES[model].rules(cfg), params)
     changed = [what for what, where in adapters.forms(params).items() if where]
@@ -63,11 +70,8 @@ def export(
             changed[-1], "quantised weights, which no published format has: load without quantise="
         )
         raise UserError(f"export: the model has {what}")
-    if (format == "albef") != (model in albef.KINDS):
-        known = "albef" if model in albef.KINDS else "hf"
-        raise UserError(f"format {format!r} has no {model}: export with format={known!r}")
     if format == "albef":
-        about = {"preprocess": steps, "max_len": max_len or albef.LENGTH}
+        about = dict(preprocess=steps, cleaning=cleaning, max_len=max_len or albef.LENGTH)
         return albef_export.export(folder, cfg, params, DTYPES[dtype], *momentum(), **about)
     if format == "hf":
         family = HF_FAMILIES[model]

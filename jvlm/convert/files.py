@@ -8,6 +8,7 @@ import math
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -194,7 +195,7 @@ class Npz:
         try:
             with zipfile.ZipFile(self._path) as archive:
                 yield archive
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{self._path}: not an archive of numpy, or damaged: {error}") from None
 
 

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jvlm import paths, quantise
 from jvlm.config import from_dataclass, replace
@@ -125,6 +126,7 @@ class Published:
       resize: options of `layers.resize_positions` with which its code takes another image size.
       generation: what its generation_config.json says; empty where there is none.
       max_len: tokens of a text; None where the model or the tokenizer's files say it.
+      cleaning: text transforms with which its code prepares every text, see `Processor`.
     """
 
     model: str
@@ -138,6 +140,7 @@ class Published:
     resize: dict[str, bool]
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     max_len: int | None = None
+    cleaning: tuple = ()
 
     @property
     def is_language_model(self) -> bool:
@@ -232,6 +235,8 @@ def load_momentum(published: Published, abstract: Mapping) -> tuple[dict | None,
     queues = {
         name: tensors.read(key).T for name, key in albef.QUEUES.items() if key in tensors.shapes
     }
+    if "image" in queues:
+        queues["filled"] = np.int32(len(queues["image"]))  # Whoever trained it went through all.
     if not kept:
         return None, queues
     return engine.load(tensors, table, (".*",), paths.unflatten(kept)), queues
@@ -318,8 +323,8 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
     """What a published checkpoint is, without reading its numbers.
 
     Returns:
-      `model`, `code` (whose format), `parameters`, `config` (flat), `preprocess`, `tensors` (key ->
-      shape) and `problems`, one line or 'none'.
+      `model`, `code` (whose format), `parameters`, `config` (flat), `preprocess`, `cleaning` (of
+      texts), `tensors` (key -> shape) and `problems`, one line or 'none'.
     """
     published = open_published(path, family, variant)
     module = MODELS[published.model][0](published.config)
@@ -330,6 +335,7 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
         "code": published.code,
         "parameters": paths.count(shapes),
         "preprocess": published.preprocess,
+        "cleaning": published.cleaning,
         "problems": "; ".join(problems) or "none",
         "config": paths.flatten(from_dataclass(published.config)),
         "tensors": {key: list(shape) for key, shape in sorted(published.tensors.shapes.items())},
@@ -501,6 +507,7 @@ def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
         with malformed(where, "not a config of jvlm's"):
             cfg = replace(albef.KINDS[ours["model_type"]], None, ours["model"], where="model")
             steps, max_len, code = ours["preprocess"], ours["max_len"], "hf"
+            cleaning = ours.get("cleaning") or ()
     else:
         with malformed(tensors.name, "not a checkpoint of this family"):
             cfg = albef.config_from_tensors(tensors)
@@ -508,11 +515,13 @@ def _open_albef(path: Path, tensors: Tensors, variant: str | None) -> Published:
         if variant == "lavis" or (variant is None and not cfg.text.num_types):
             cfg = albef.without_types(cfg)
             code, max_len = "lavis", albef.LAVIS_LENGTHS[cfg.kind]
+        cleaning = albef.cleaning(cfg.kind, code == "lavis")
         steps = (("resize_square", dict(size=cfg.vision.image_size)),)
     return Published(
         *(cfg.kind, cfg, tensors, albef.rules(cfg), albef.skip(cfg), steps, folder, code),
         TORCH_RESIZE,
         max_len=max_len,
+        cleaning=cleaning,
     )
 
 

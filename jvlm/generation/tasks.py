@@ -35,7 +35,11 @@ class Candidates(NamedTuple):
 
 
 class TextTasks:
-    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use."""
+    """Methods of `pretrained.Pretrained`, whose model, weights, processor and mesh they use.
+
+    Prompts are cleaned before the tokenizer as they were in training, see `Processor`; answers stay
+    as they are.
+    """
 
     def generate(
         self,
@@ -220,7 +224,8 @@ class TextTasks:
             raise UserError(f"prompt {empty} is empty: give it at least one character")
         # An encoder's text ends as its tokenizer ends texts; a prompt is left open.
         end = None if self._generator.model.encoder_decoder else False
-        text, mask = self._need_tokenizer()(prompts, end=end, truncate=False)
+        tokenizer = self._need_tokenizer()
+        text, mask = tokenizer(self.processor.clean(prompts), end=end, truncate=False)
         return {"text": text, "text_mask": mask}
 
     def _constrained(self, options: dict, allowed_texts: Sequence[str]) -> dict:
@@ -246,7 +251,9 @@ class Speaker(TextTasks):
 
     def __init__(self, model: Any, tokenizer: Any, mesh: Any, generation: Mapping | None = None):
         self.model, self.mesh, self.generation = model, mesh, generation or {}
-        self.processor, self.name = types.SimpleNamespace(tokenizer=tokenizer), "the model"
+        # The data's transforms have cleaned the prompts.
+        self.processor = types.SimpleNamespace(tokenizer=tokenizer, clean=list)
+        self.name = "the model"
         self.params: dict = {}
 
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jvlm.errors import UserError
 from jvlm.layers.cache import KVCache
 from jvlm.layers.linear import Linear
 from jvlm.layers.rope import Rope, rotate
@@ -54,7 +55,8 @@ def attend(
       [B, T, N, H] in the dtype of v.
 
     Raises:
-      ValueError: unknown back end, or `probs_tap`, `bias` or dropout with a fused one.
+      ValueError: unknown back end.
+      UserError: `probs_tap`, `bias` or dropout with a fused one.
     """
     if backend not in BACKENDS:
         raise ValueError(f"attention back end {backend!r} is unknown, choose from {BACKENDS}")
@@ -66,7 +68,9 @@ def attend(
     if backend == "cudnn":
         # Beside a mask, cuDNN gives a bias no gradient, and says nothing.
         if not plain:
-            raise ValueError("probs_tap, bias and dropout need the attention back end 'xla'")
+            raise UserError(
+                "compute.attention 'cudnn' has no dropout, no bias and no maps: take 'xla'"
+            )
         # cuDNN broadcasts over batch and heads, but not over T and S.
         whole = lambda x: (
             x if x is None else jnp.broadcast_to(x, (*x.shape[:2], q.shape[1], k.shape[1]))
@@ -238,7 +242,9 @@ class Attention(nn.Module):
                 k, v = cache.by_slot()
         if memory_rows is not None:
             k, v = (_spread(t, memory_rows) for t in (k, v))
-        how = {"backend": self.backend, "query_chunk": self.query_chunk}
+        # A map is looked into whatever the model was trained with.
+        backend = self.backend if probs_tap is None else "xla"
+        how = {"backend": backend, "query_chunk": self.query_chunk}
         if self.dropout and self.has_rng("dropout"):
             how |= {"dropout": self.dropout, "dropout_rng": self.make_rng("dropout")}
         with jax.named_scope(CAUSAL_SCOPE if causal else "attention"):

@@ -91,7 +91,8 @@ def check_block(cfg: Any, where: str) -> None:
         value = getattr(cfg, field.name)
         if field.name in _SIZES and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: {field.name} {value!r}: give a whole number, at least 1")
-        if field.name in ("dropout", "attn_dropout") and not 0 <= value < 1:
+        is_rate = isinstance(value, int | float) and 0 <= value < 1
+        if field.name in ("dropout", "attn_dropout") and not is_rate:
             raise UserError(f"{where}: {field.name} {value!r}: a rate from 0 to below 1")
     if not isinstance(cfg.norm_eps, int | float):
         raise UserError(f"{where}: norm_eps {cfg.norm_eps!r}: give a number")

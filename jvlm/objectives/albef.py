@@ -104,7 +104,8 @@ class ALBEF(Momentum):
     def update_extra(self, extra: Any, news: Any) -> Any:
         if not extra:
             return extra
-        pointer, count = extra["pointer"], len(news["image"])
+        count = len(news["image"])
+        pointer = extra["pointer"] // count * count  # One of another run may lie between batches.
         new = {name: enqueue(extra[name], pointer, rows) for name, rows in news.items()}
         if "filled" in extra:
             new["filled"] = jnp.minimum(extra["filled"] + count, self.queue)

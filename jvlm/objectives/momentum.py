@@ -21,9 +21,9 @@ Those three are what `compat` switches. Other options say the rest:
   * Temperature, class token and positions decay, being no vectors (`optim.weight_decay`).
 
 Without effect: the average and the temperature change when a forward begins, here behind the step
-(the first change is none); retrieval adds 1e-4 to logits before a softmax; the loss has
-cross-entropies in place of the paper's divergences, more by the teacher's entropy, with the same
-gradient.
+(the first change is none, but where a finetune's average begins apart from its weights: 0.5 % of
+the way); retrieval adds 1e-4 to logits before a softmax; the loss has cross-entropies in place of
+the paper's divergences, more by the teacher's entropy, with the same gradient.
 
 Not so here:
 

@@ -71,6 +71,9 @@ def test_export_is_the_official_file(name, tmp_path):
         again.processor(text=["a b"])["text"].tolist() == m.processor(text=["a b"])["text"].tolist()
     )
     jax.tree.map(np.testing.assert_array_equal, again.params, m.params)
+    m.save(tmp_path / "saved")
+    kept = [x.processor.clean(["A  b? C-d."]) for x in (m, again, jvlm.load(tmp_path / "saved"))]
+    assert kept == [["a  b c d" if name == "vqa" else "a b c d"]] * 3
 
 
 def sections():
@@ -99,8 +102,12 @@ def test_every_published_tensor_is_written(name):
 
 def test_what_albef_cannot_express_is_said(tmp_path):
     m = load("retrieval", write(tmp_path / "x.pth", recorded("retrieval")))
+    with pytest.raises(UserError, match="'peft' has no albef: export with format='albef'"):
+        m.export(tmp_path / "x", format="peft")
     with pytest.raises(UserError, match="'hf' has no albef: export with format='albef'"):
         m.export(tmp_path / "hf")
+    with pytest.raises(UserError, match="adapter: .* not for albef"):
+        jvlm.load(tmp_path / "x.pth", adapter=tmp_path)
     vision = dataclasses.replace(m.config.vision, activation="quick_gelu")
     cfg = dataclasses.replace(m.config, vision=vision)
     with pytest.raises(UserError, match="vision/activation='quick_gelu' .only 'gelu'"):
@@ -152,6 +159,11 @@ def test_lavis_reads_the_original_file_its_own_way(tmp_path):
     assert "type" not in lavis.params["text"]["embed"]
     first = [m.processor(text=["a"])["text"][0, :3].tolist() for m in (original, lavis)]
     assert first == [[1, 5, 0], [1, 5, 2]]
+    # Each cleans texts its own way (`pre_caption`, `blip_caption`).
+    text = ["A well-known <person>'s  dog.", "word " * 60]
+    cleaned = [m.processor.clean(text) for m in (original, lavis)]
+    assert [c[0] for c in cleaned] == ["a well known persons dog", "a well-known <person>'s dog"]
+    assert [len(c[1].split()) for c in cleaned] == [30, 50]
     with pytest.raises(UserError, match="choose 'original' or 'lavis'"):
         jvlm.load(path, variant="base")
 

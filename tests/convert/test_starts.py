@@ -102,6 +102,7 @@ def fresh_state(model, objective):
     params = zeros(abstract_params(model, mesh))
     teacher = objective.init_teacher(params) if objective else None
     extra = {"image": jnp.zeros((12, 4)), "text": jnp.zeros((12, 4)), "pointer": jnp.int32(0)}
+    extra["filled"] = jnp.int32(0)
     return TrainState(0, params, {}, teacher, None, zeros_like(extra), (), None)
 
 
@@ -175,6 +176,7 @@ def test_finetuning_starts_as_the_official_scripts_do(case, start):
     if case == "retrieval":  # Retrieval.py loads the queues too.
         np.testing.assert_array_equal(state.extra["image"].T, official["image_queue"])
         assert state.extra["pointer"] == official["queue_ptr"].item()
+        assert state.extra["filled"] == 12  # Else 'fixed' would leave them out.
 
 
 def test_pairs_start_from_text_assignment(start):
@@ -279,8 +281,17 @@ def test_towers_of_timm_and_google(tmp_path):
     again = jvlm.load(tmp_path / "L_16.npz")  # Here the heads can be seen.
     assert again.config == raw.config
     jax.tree.map(np.testing.assert_array_equal, again.params, raw.params)
+    with pytest.raises(UserError, match="no format has vit by itself"):
+        raw.export(tmp_path / "out")
     with pytest.raises(UserError, match="not an archive of numpy"):
         (tmp_path / "x.npz").write_text("no")
+        jvlm.load(tmp_path / "x.npz")
+    np.savez_compressed(tmp_path / "x.npz", a=np.arange(99))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    begin = content.index(b"a.npy") + 30
+    content[begin : begin + 30] = b"?" * 30
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match="not an archive of numpy"):
         jvlm.load(tmp_path / "x.npz")
 
 

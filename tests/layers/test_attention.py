@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
+from jvlm.errors import UserError
 from jvlm.layers import Attention, KVCache, attend, masks
 from jvlm.layers.rope import Rope, rotate
 
@@ -135,10 +136,16 @@ def test_what_goes_to_cudnn(monkeypatch, length, fits):
 def test_unknown_back_end_and_tap_on_fused_are_refused(qkv):
     with pytest.raises(ValueError, match="flash9"):
         attend(*qkv, backend="flash9")
-    with pytest.raises(ValueError, match="xla"):
+    with pytest.raises(UserError, match="xla"):
         attend(*qkv, backend="cudnn", probs_tap=jnp.ones((B, N, T, S)))
-    with pytest.raises(ValueError, match="xla"):
+    with pytest.raises(UserError, match="xla"):
         attend(*qkv, backend="cudnn", dropout=0.1, dropout_rng=jax.random.key(0))
+    # A model that was trained with a fused one has maps all the same.
+    layers = [Attention(8, 2, 2, 4, backend=backend) for backend in ("cudnn", "xla")]
+    x = jnp.ones((1, 4, 8))
+    params = layers[1].init(jax.random.key(0), x)
+    apply = lambda layer: layer.apply(params, x, probs_tap=jnp.ones((1, 2, 4, 4)))[0]
+    np.testing.assert_array_equal(*map(apply, layers))
 
 
 @pytest.mark.parametrize("rope", [None, Rope()])

@@ -135,6 +135,7 @@ def test_padding_does_not_reach_a_bert(rng):
         (lambda: ViTConfig(32, 8, 16, 1, 2, 32, patch_dropout=1.0), "no share below 1"),
         (lambda: ViTConfig(4, 8, 16, 1, 2, 32), "less than a patch"),
         (lambda: BertConfig(30, 8, 16, 2, 2, 24, attn_dropout=1), "attn_dropout 1: a rate"),
+        (lambda: BertConfig(30, 8, 16, 2, 2, 24, dropout="0.1"), "dropout '0.1': a rate"),
     ],
 )
 def test_bad_shapes_are_named(build, message):

@@ -255,6 +255,17 @@ def test_masked_words_weigh_the_same_where_that_is_fixed(compat):
     np.testing.assert_allclose(official * 4, fixed, rtol=1e-5)
 
 
+def test_a_queue_that_larger_batches_go_on_with_is_written_everywhere():
+    """A place that is never written over keeps the features of another model for good."""
+    objective = ALBEF(build_model(MODEL), queue=32)
+    extra = objective.init_extra(jax.random.key(0), ROWS) | {"pointer": jnp.int32(8)}
+    ones = {name: jnp.ones_like(extra[name][:16]) for name in Sides._fields}
+    for _ in range(2):
+        extra = objective.update_extra(extra, ones)
+    assert extra["pointer"] == 0
+    assert all((extra[name] == 1).all() for name in Sides._fields)
+
+
 def test_empty_places_of_the_queue_are_left_out_where_that_is_fixed():
     features = lambda seed, rows: Sides(
         *(random_features(key, (rows, 8)) for key in jax.random.split(jax.random.key(seed)))

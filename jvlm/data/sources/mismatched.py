@@ -25,7 +25,7 @@ class MismatchedSource:
       seed: of the choice.
 
     Raises:
-      UserError: bad options; an example for which no other differs in 100 draws.
+      UserError: bad options; no such keys; an example for which no other differs in 100 draws.
     """
 
     def __init__(self, source: Any, share: float, keys: Sequence[str], differ: str, seed: int = 0):
@@ -51,6 +51,8 @@ class MismatchedSource:
         example = self.source[index]
         if mix(self._seed, index) >= self._share * 2**64:
             return {**example, "mismatched": False}
+        if missing := [key for key in self._keys if key not in example]:
+            raise UserError(f"data.source.keys: no {missing} in an example: {sorted(example)}")
         for attempt in range(_ATTEMPTS):
             other = self.source[mix(self._seed, index, attempt) % len(self)]
             if other[self._differ] != example[self._differ]:

@@ -48,6 +48,9 @@ def test_bad_options(section, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             build_source({**section, **change})
+    source = build_source({**section, "share": 1.0, "keys": ("captoin", "meaning")})
+    with pytest.raises(UserError, match=r"no \['captoin'\] in an example"):
+        source[0]
     section.pop("source")
     with pytest.raises(UserError, match="missing source"):
         build_source(section)
