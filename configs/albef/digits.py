@@ -9,8 +9,14 @@ r"""ALBEF's pretraining on handwritten digit scenes, from the quickstart's image
 matching with hard negatives, masked words. Scenes of the same meaning are no negatives of each
 other. Evaluation ranks the best 16 captions a second time by the matching head.
 
+Measured on 2 CPU cores that had other work: 11 min 48 s. Image-to-text and text-to-image R@1 80.7 %
+and 84.0 % by contrast (the quickstart: 75.0 %, 79.9 %), 80.0 % and 83.9 % after the second look;
+96.7 % of pairs and hardest wrong partners told apart, 94.8 % of masked words right.
+
 `wrong=0.3` replaces that share of the captions by ones of another meaning, `alpha=0` trains without
-momentum distillation.
+momentum distillation. With 30 % wrong, 500 steps and three seeds R@1 was 57.4 % (56.5 to 57.9) and
+67.1 % (65.2 to 68.6) with it, 59.0 % (57.2 to 60.1) and 65.7 % (62.0 to 68.9) without: no
+difference so early.
 """
 
 from configs import common, digits

@@ -8,6 +8,9 @@ r"""ALBEF's finetuning for questions on handwritten digit scenes.
 
 The decoder begins as the fusion layers, as in the paper. `vqa/accuracy` is how often the likeliest
 of all answers is right, by kind of question too; one question a scene, drawn, but always the same.
+
+Measured on 2 CPU cores that had other work: 7 min 16 s; 86.7 %: counts 100 %, yes or no 89 %,
+colours 84 %, digits 79 %, left or right of each other 52 %, no better than chance.
 """
 
 from configs import common, digits

@@ -41,6 +41,10 @@ def section(request, tmp_path):
                 entry = tarfile.TarInfo(f"{n:02d}.jpg")
                 entry.size = n + 1
                 tar.addfile(entry, io.BytesIO(pictures[n]))
+    if request.param == "mismatched":  # Has pictures of its own, and captions of others.
+        lines = {"kind": "jsonl", "path": str(tmp_path)}
+        swap = {"share": 0.5, "keys": ("caption",), "differ": "caption"}
+        return {"kind": "mismatched", "source": lines, **swap}
     return {"kind": request.param, "path": str(tmp_path)}
 
 
