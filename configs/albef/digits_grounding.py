@@ -8,8 +8,8 @@ r"""ALBEF's weakly supervised grounding on handwritten digit scenes.
 
 Learns from captions and from phrases that fit one digit of the scene, as RefCOCO+'s, and never sees
 a box. Then Grad-CAM of the matching head, on the cross-attention of a fusion layer, says where the
-digit is: `grounding/pointing` is how often its hottest patch lies in the box, `grounding_itc/pointing` the
-same of the image tower's attention and the contrast.
+digit is: `grounding/pointing` is how often its hottest patch lies in the box,
+`grounding_itc/pointing` the same of the image tower's attention and the contrast.
 
 Measured on 2 CPU cores that had other work: 10 min 28 s; 70.6 % and 90.2 %. With the hardest
 partners in place of evenly drawn ones 56 % and 89 %: a wrong scene then mostly has what the phrase
