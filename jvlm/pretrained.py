@@ -184,12 +184,12 @@ class Pretrained(ImageTasks, TextTasks):
                 self.name,
                 self.config,
                 self._stacked_params(),
-                self.processor.steps,
-                self.processor.cleaning,
-                dtype,
-                self.generation,
-                None if tokenizer is None else tokenizer.max_len,
-                self.momentum,
+                dtype=dtype,
+                steps=self.processor.steps,
+                cleaning=self.processor.cleaning,
+                max_len=None if tokenizer is None else tokenizer.max_len,
+                generation=self.generation,
+                momentum=self.momentum,
             )
             if tokenizer is not None and format != "peft":
                 tokenizer.export(part)

@@ -29,12 +29,13 @@ def export(
     model: str,
     cfg: Any,
     params: Mapping,
-    steps: Sequence | None,
-    cleaning: Sequence,
-    dtype: str,
-    generation: Mapping[str, Any],
-    max_len: int | None,
-    momentum: Callable[[], tuple[Mapping | None, Mapping]],
+    *,
+    dtype: str = "float32",
+    steps: Sequence | None = None,
+    cleaning: Sequence = (),
+    max_len: int | None = None,
+    generation: Mapping[str, Any] | None = None,
+    momentum: Callable[[], tuple[Mapping | None, Mapping]] = lambda: (None, {}),
 ) -> None:
     """Writes config, preprocessing and weights, one tensor at a time; 'peft' writes adapters only.
 
@@ -44,11 +45,11 @@ def export(
       model: key of `models.MODELS`, which is transformers' model type.
       cfg: the model's config.
       params: nested dict.
+      dtype: a key of `DTYPES`.
       steps: image transforms, or None.
       cleaning: text transforms, which only 'albef' keeps.
-      dtype: a key of `DTYPES`.
-      generation: content of generation_config.json; none is written where it is empty.
       max_len: tokens of a text, where the model has a tokenizer.
+      generation: content of generation_config.json; none is written where it is empty.
       momentum: () -> (the parameters' moving average or None, queues), see `albef_export`.
 
     Raises:

@@ -302,7 +302,7 @@ def test_what_a_format_cannot_express_is_named(change, message, tmp_path):
             section[key] = value
     model = build_model({"name": "clip", **section})
     with pytest.raises(UserError, match=message):
-        convert.export(tmp_path, "hf", "clip", model.cfg, {}, None, "float32", {}, None, None)
+        convert.export(tmp_path, "hf", "clip", model.cfg, {})
 
 
 def test_open_clip_options_are_all_known():
