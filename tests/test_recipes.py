@@ -136,7 +136,7 @@ def test_a_model_of_text_alone(spec, tmp_path):
     m = jvlm.load(tmp_path)
     assert m.processor(text=["is there a one?"])["text"].shape == (1, 24)
     assert m.describe().startswith(config.model.name)
-    with pytest.raises(UserError, match="is a language model"):
+    with pytest.raises(UserError, match="embeds nothing"):
         m.embed_text(["a"])
     with pytest.raises(UserError, match="takes no images"):
         jvlm.load(tmp_path, image_size=32)
