@@ -42,7 +42,7 @@ def matcher():
 
 @pytest.fixture(scope="module")
 def answerer():
-    section = dict(VQA, decoder=dict(VQA["decoder"], bos_id=2, eos_id=3))
+    section = dict(VQA, decoder=dict(VQA["decoder"], max_len=16, bos_id=2, eos_id=3))
     return make(section, cleaning=(("pre_question", dict(variant="albef")),))
 
 
@@ -149,6 +149,7 @@ def test_ask_writes_or_chooses(call, images, tmp_path):
     arguments = (images / "a.png", "is it a dog?", "--model", "answerer")
     status, text, error = call("ask", *arguments, "--max_new_tokens", 3, "--json")
     assert status == 0, error
+    assert call("ask", *arguments)[0] == 0  # A decoder of few positions: answers are short.
     written = json.loads(text)
     assert written["question"] == "is it a dog?" and written["answer"] == written["answers"][0]
     status, text, error = call("ask", *arguments, "--answers", "yes", "no", "two dogs", "--json")

@@ -47,7 +47,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 # Option -> (how it is read, its help); names and meaning are `generation.Options`'.
 _GENERATION = {
-    "max_new_tokens": (int, "tokens at most (default 64)"),
+    "max_new_tokens": (int, "tokens at most (default 64; of short answers the model's own)"),
     "min_new_tokens": (int, "no end before so many tokens"),
     "num_beams": (int, "width of beam search (default 1, none)"),
     "num_return_sequences": (int, "samples, or best beams, per prompt (default 1)"),

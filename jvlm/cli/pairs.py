@@ -96,7 +96,8 @@ def run_ask(args: argparse.Namespace) -> None:
     model = load(args.model, dtype=args.dtype, **options.forms(args))
     result = {"image": args.image, "question": args.question}
     if answers is None:
-        texts = model.generate([args.image], [args.question], **chosen)
+        how = {**getattr(model.model, "answering", {}), **chosen}
+        texts = model.generate([args.image], [args.question], **how)
         result |= {"answer": texts[0], "answers": texts}
         lines = texts
     else:

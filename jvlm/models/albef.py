@@ -264,6 +264,8 @@ class ALBEFVQA(nn.Module):
     predicts_next = False
     # How its code ranks answers, see `generation.ranking.score` (`rank_answer`; configs/VQA.yaml).
     ranking = {"preselect": 128, "first_weight": 2.0}
+    # Its answers are short. Its code writes none; so many tokens are BLIP's, of the same shape.
+    answering = {"max_new_tokens": 10}
 
     def setup(self):
         cfg = self.cfg
