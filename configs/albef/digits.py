@@ -14,9 +14,9 @@ and 84.0 % by contrast (the quickstart: 75.0 %, 79.9 %), 80.0 % and 83.9 % after
 96.7 % of pairs and hardest wrong partners told apart, 94.8 % of masked words right.
 
 `wrong=0.3` replaces that share of the captions by ones of another meaning, `alpha=0` trains without
-momentum distillation. With 30 % wrong, 500 steps and three seeds R@1 was 57.4 % (56.5 to 57.9) and
-67.1 % (65.2 to 68.6) with it, 59.0 % (57.2 to 60.1) and 65.7 % (62.0 to 68.9) without: no
-difference so early.
+momentum distillation. With 30 % wrong, 500 steps, `alpha_steps=200` and three seeds R@1 was 57.4 %
+(56.5 to 57.9) and 67.1 % (65.2 to 68.6) with it, 59.0 % (57.2 to 60.1) and 65.7 % (62.0 to 68.9)
+without: no difference so early.
 """
 
 from configs import common, digits
