@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`jvlm classify | embed | search | caption | generate`: what models do with images, or with text."""
+"""`jvlm classify | embed | search | caption | generate`: what models do with images, or text."""
 
 import argparse
 import sys
