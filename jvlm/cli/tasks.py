@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`jvlm classify | embed | search | generate`: what models do with images, or with text."""
+"""`jvlm classify | embed | search | caption | generate`: what models do with images, or text."""
 
 import argparse
 import sys
@@ -55,6 +55,14 @@ def add(verb) -> None:
     )
     options.add_model(search)
 
+    caption = verb("caption", run_caption, "Say in a sentence what is in images.")
+    caption.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders")
+    caption.add_argument("--prompt", help="what captions begin with (default the model's own)")
+    caption.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    options.add_forms(caption)
+    options.add_generation(caption, "by default as the model's paper has it: beams, short")
+    options.add_model(caption)
+
     generate = verb("generate", run_generate, "Continue prompts with a language model.")
     generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text; - reads lines")
     generate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
@@ -78,13 +86,11 @@ def run_classify(args: argparse.Namespace) -> None:
 
 def run_embed(args: argparse.Namespace) -> None:
     from jvlm import distributed
-    from jvlm.data.sources.folder import image_files
     from jvlm.embeddings import embed
     from jvlm.evaluators.templates import read_lines
 
     if args.images:
-        found = [image_files(p) if Path(p).is_dir() else [p] for p in args.images]
-        kind, inputs = "images", [file for files in found for file in files]
+        kind, inputs = "images", _image_files(args.images)
     else:
         kind, inputs = "texts", read_lines(args.texts)
     with distributed.joined():
@@ -132,6 +138,20 @@ def run_search(args: argparse.Namespace) -> None:
     options.show(args, results, [f"{r[key]:.4f}  {r.get('image', r.get('text'))}" for r in results])
 
 
+def run_caption(args: argparse.Namespace) -> None:
+    images, chosen = _image_files(args.images), options.generation(args)
+    model = _load_on_all_devices(args.model, dtype=args.dtype, **options.forms(args))
+    texts = model.caption(images, args.prompt, **chosen)
+    each = len(texts) // len(images)
+    groups = [texts[i * each : (i + 1) * each] for i in range(len(images))]
+    results = [
+        {"image": image, "caption": group[0], "captions": group}
+        for image, group in zip(images, groups)
+    ]
+    pairs = [(image, text) for image, group in zip(images, groups) for text in group]
+    options.show(args, results, [f"{image}: {text}" for image, text in pairs])
+
+
 def run_generate(args: argparse.Namespace) -> None:
     from jvlm.generation import make_options
     from jvlm.pretrained import load
@@ -155,14 +175,22 @@ def run_generate(args: argparse.Namespace) -> None:
     options.show(args, results, texts)
 
 
-def _load_on_all_devices(path: str):
+def _image_files(names: Sequence[str]) -> list[str]:
+    """Files, and those of folders with their subfolders."""
+    from jvlm.data.sources.folder import image_files
+
+    found = [image_files(name) if Path(name).is_dir() else [name] for name in names]
+    return [file for files in found for file in files]
+
+
+def _load_on_all_devices(path: str, **how):
     """Loads a model for bulk work: a batch is spread over the devices of this host."""
     import jax
 
     from jvlm import sharding
     from jvlm.pretrained import load
 
-    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()))
+    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()), **how)
 
 
 def _warn_bad(lines: Sequence[str]) -> None:
