@@ -230,6 +230,11 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
     return {out or key: list(value[:count])}
 
 
+def count(example, rng, *, key: str, out: str) -> Example:
+    """How many entries there are, int32: the digits of a scene; 'a/b' is entry b of entry a."""
+    return {out: np.int32(len(entry(example, key)))}
+
+
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
     """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T].
 
@@ -269,6 +274,7 @@ TRANSFORMS: dict[str, Callable] = {
     "center_crop": center_crop,
     "choose": choose,
     "conversation": conversation,
+    "count": count,
     "decode_image": decode_image,
     "each_image": each_image,
     "first": first,
