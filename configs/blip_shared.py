@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What BLIP's recipes share (salesforce/BLIP 3a29b74: configs/*.yaml, utils.py, data/__init__.py).
+"""What BLIP's recipes share (salesforce/BLIP 056a169: configs/*.yaml, utils.py, data/__init__.py).
 
 AdamW with torch's coefficients and a decay of 0.05 of every parameter, biases, norms and the
 temperature too. Finetunes have a cosine to 0 by stairs of an epoch, without warm-up; `smooth`

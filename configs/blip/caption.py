@@ -23,7 +23,7 @@ Arguments: large; start, a checkpoint of pretraining; eval, the split; and those
 from configs import blip_shared as blip
 from configs import pairs_shared as shared
 
-PROMPT = "a picture of"
+PROMPT = "a picture of "
 BEAMS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1)
 
 

@@ -56,5 +56,5 @@ def get_config(arg=""):
 
     evaluated = lambda steps: rows(steps, swapped=not arg.fixed)
     shared.classification(arg, c, name="nlvr2", rows=rows, test_rows=evaluated)
-    c.objective = dict(name="classification", alpha=0.0)
+    c.objective = dict(name="classification", momentum=None)
     return blip.shrink(c) if arg.test else c

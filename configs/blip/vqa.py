@@ -56,7 +56,7 @@ def get_config(arg=""):
         arg.start, (r"decoder/(.*)", r"text/\1"), (r"((?:vision|text)/.*)", r"\1")
     )
     shared.answering(arg, c, vg_weight=0.2, max_words=50)
-    c.objective = dict(name="answers", alpha=0.0, label_smoothing=0.1)
+    c.objective = dict(name="answers", momentum=None, label_smoothing=0.1)
     ranked = dict(preselect=128, label_smoothing=0.1)
     shared.asked(arg, c, ranked, dict(num_beams=3, max_new_tokens=9))
     return blip.shrink(c) if arg.test else c
