@@ -3,9 +3,11 @@
 """The two models: one writes captions, one says whether captions match."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -13,6 +15,7 @@ from jvlm import embeddings, sharding
 from jvlm.errors import UserError
 from jvlm.evaluators.common import jit_on_mesh
 from jvlm.generation import make_options
+from jvlm.generation.weights import is_unstacked, stack_all
 
 NUCLEUS = {"do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "num_beams": 1}
 """What the paper prefers to beams; the numbers are those of BLIP's `generate(sample=True)`."""
@@ -34,17 +37,18 @@ class Captioner:
     """
 
     def __init__(self, pretrained: Any, prompt: str | None, options: Mapping[str, Any]):
-        defaults = getattr(pretrained.model, "captioning", None)
-        if defaults is None:
-            raise UserError(f"--captioner: {pretrained.name} writes no captions")
+        model = pretrained.model
+        if not hasattr(model, "captioning") or not model.cfg.text.decoder:
+            raise UserError(f"--captioner: this {pretrained.name} writes no captions")
         self._pretrained = pretrained
         prompt = pretrained.config.prompt if prompt is None else prompt
-        self._options = decoding(defaults, options)
+        self._prompt = pretrained.prompt_ids([prompt])
+        self._options = decoding(model.captioning, options)
+        pretrained.check_batch(self._prompt, **self._options)
         texts = self._options.get("allowed_texts", ())
         chosen = {k: v for k, v in self._options.items() if k != "allowed_texts"}
         settings = make_options(chosen, pretrained.generation)
         self._each = settings.num_return_sequences
-        self._prompt = pretrained.prompt_ids([prompt])
         decoded = {**dataclasses.asdict(settings), "allowed_texts": list(texts)}
         self.facts = {**_facts(pretrained), "prompt": prompt, "decoding": decoded}
 
@@ -77,17 +81,7 @@ class Filter:
         except UserError as error:
             raise UserError(f"--filter: {error}") from None
         self._pretrained, self.facts = pretrained, _facts(pretrained)
-        model, mesh = pretrained.model, pretrained.mesh
-
-        def states(params, batch):
-            return model.apply({"params": params}, batch["image"], method="image_states")
-
-        def match(params, batch):
-            inputs = batch["states"], batch["text"], batch["text_mask"]
-            logits = model.apply({"params": params}, *inputs, method="pair_logits")
-            return jax.nn.softmax(logits, axis=-1)[:, 1]
-
-        self._states, self._match = jax.jit(states), jit_on_mesh(match, mesh)
+        self._states, self._match = _programs(pretrained.model, pretrained.mesh)
 
     def see(self, image: np.ndarray) -> jax.Array:
         """uint8[B, H, W, 3] -> what `match` reads of the images, once for all their captions."""
@@ -118,7 +112,24 @@ def decoding(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     return {**defaults, **({} if beams else NUCLEUS), **given}
 
 
+@functools.cache
+def _programs(model: nn.Module, mesh: jax.sharding.Mesh) -> tuple[Callable, Callable]:
+    """Compiled (images -> states), (states and texts -> probability of a match)."""
+
+    def states(params, batch):
+        return model.apply({"params": params}, batch["image"], method="image_states")
+
+    def match(params, batch):
+        inputs = batch["states"], batch["text"], batch["text_mask"]
+        logits = model.apply({"params": params}, *inputs, method="pair_logits")
+        return jax.nn.softmax(logits, axis=-1)[:, 1]
+
+    return jax.jit(states), jit_on_mesh(match, mesh)
+
+
 def _facts(pretrained: Any) -> dict[str, Any]:
+    if is_unstacked(pretrained.params):  # It has written before.
+        pretrained = dataclasses.replace(pretrained, params=stack_all(pretrained.params))
     return {
         "model": pretrained.name,
         "step": pretrained.step,

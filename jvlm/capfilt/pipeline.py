@@ -85,10 +85,9 @@ def bootstrap(
         "threshold": threshold,
         "shard_size": shard_size,
     }
-    shards.settle(out, settings)
+    settings = shards.settle(out, settings)
     every = shards.plan(len(source), shard_size)
-    machines, here = jax.process_count() * shard[1], shard[0] * jax.process_count()
-    mine = every[here + jax.process_index() :: machines]
+    mine = every[shard[0] :: shard[1]][jax.process_index() :: jax.process_count()]
     together = np.lcm(*(sharding.batch_shards(m.mesh) for m in (captioner, filter)))
     size = int(-(-batch_size // together) * together)
     read = _Reader(source, text_key, captioner.processor, filter.processor)

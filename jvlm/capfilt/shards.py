@@ -157,13 +157,13 @@ def carried(example: Mapping[str, Any], text_key: str) -> dict[str, Any]:
     return fields
 
 
-def settle(out: Path, settings: Mapping[str, Any]) -> None:
-    """Makes the folder, or finds it made for the same settings.
+def settle(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes the folder, or finds it made for the same settings; returns them as JSON has them.
 
     Raises:
       UserError: it holds something else, or cannot be written.
     """
-    path = out / SETTINGS
+    path, settings = out / SETTINGS, json.loads(json.dumps(settings))
     try:
         if not path.exists():
             if out.is_dir() and any(not name.endswith(".part") for name in os.listdir(out)):
@@ -175,12 +175,13 @@ def settle(out: Path, settings: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    changed = differing_keys(before, json.loads(json.dumps(settings)))
+    changed = differing_keys(before, settings)
     if changed:
         raise UserError(
             f"{out} holds another job, with another {', '.join(changed)}: give the same options, "
             "or another --out"
         )
+    return settings
 
 
 def _extension(image: bytes) -> str:

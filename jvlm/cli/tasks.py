@@ -89,7 +89,7 @@ def run_embed(args: argparse.Namespace) -> None:
         kind, inputs = "texts", read_lines(args.texts)
     with distributed.joined():
         result = embed(
-            load_on_all_devices(args.model),
+            _load_on_all_devices(args.model),
             kind,
             inputs,
             args.out,
@@ -98,7 +98,7 @@ def run_embed(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
             max_bad_share=args.max_bad_share,
         )
-    warn_bad(result["bad"])
+    _warn_bad(result["bad"])
     line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
     options.show(args, result, [line])
 
@@ -110,7 +110,7 @@ def run_search(args: argparse.Namespace) -> None:
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: show at least 1")
-    model = load_on_all_devices(args.model)
+    model = _load_on_all_devices(args.model)
     if args.rerank is not None:
         if args.rerank < 1:
             raise UserError(f"--rerank {args.rerank}: look at 1 or more again")
@@ -121,7 +121,7 @@ def run_search(args: argparse.Namespace) -> None:
         parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
     else:
         index, bad = folder_index(model, args.images, cache=args.cache)
-        warn_bad(bad)
+        _warn_bad(bad)
         parts, identity = [index], None
     if args.rerank is None:
         results, key = search(query, parts, args.top, identity)[0], "score"
@@ -155,17 +155,17 @@ def run_generate(args: argparse.Namespace) -> None:
     options.show(args, results, texts)
 
 
-def load_on_all_devices(path: str, dtype: str | None = None):
+def _load_on_all_devices(path: str, **how):
     """Loads a model for bulk work: a batch is spread over the devices of this host."""
     import jax
 
     from jvlm import sharding
     from jvlm.pretrained import load
 
-    return load(path, dtype=dtype, mesh=sharding.make_mesh(devices=jax.local_devices()))
+    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()), **how)
 
 
-def warn_bad(lines: Sequence[str]) -> None:
+def _warn_bad(lines: Sequence[str]) -> None:
     """Names the first images that were left out."""
     for line in lines[:10]:
         print(f"jvlm: left out: {line}", file=sys.stderr)

@@ -86,6 +86,12 @@ class TextTasks:
         each = len(ids) // len(rows)
         return texts[: each * len(batch["text"])]
 
+    def check_batch(
+        self, batch: Mapping[str, Any], *, allowed_texts: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Raises what `generate_batch` would raise, before it does anything."""
+        self._generator.check(batch, self._constrained(options, allowed_texts))
+
     def generate_ids(
         self, batch: Mapping[str, Any], rows: Sequence[int] | None = None, **options: Any
     ) -> np.ndarray:

@@ -5,15 +5,16 @@
 import dataclasses
 import io
 import json
+import re
 import signal
 import types
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from jvlm import sharding
+from jvlm import paths
 from jvlm.capfilt import bootstrap, pipeline, shards
 from jvlm.capfilt.models import NUCLEUS, decoding
 from jvlm.data.sources import build_source
@@ -23,43 +24,49 @@ from jvlm.pretrained import Pretrained
 from tests.models.test_albef import MODEL
 from tests.test_image_tasks import make
 
-WORDS = "the red dog dogs left is it yes no on of a b c d".split()
+WORDS = "the red dog dogs left is it yes no on of a b c d".split()  # noqa: SIM905
 IMAGES, BROKEN = 11, 4
 
 
 class Speaker(Pretrained):
-    """What `Pretrained` is to be of a captioner; says three words, drawn by an image's number."""
+    """Remembers what it was asked."""
 
-    config = types.SimpleNamespace(prompt="a picture of")
     calls = ()
 
     def prompt_ids(self, prompts):
         self.prompts = prompts
-        return {"text": np.zeros((len(prompts), 4), np.int32)}
+        return super().prompt_ids(prompts)
 
-    def generate_batch(self, batch, *, first=0, seed=0, num_return_sequences=1, **options):
-        assert len(batch["text"]) == len(batch["image"]) and batch["image"].dtype == np.uint8
+    def generate_batch(self, batch, *, first=0, **options):
         self.calls += (first,)
-        texts = []
-        for number in range(first, first + len(batch["text"])):
-            rng = np.random.default_rng((seed, number))
-            for _ in range(num_return_sequences):
-                texts.append(" ".join(rng.choice(WORDS, 3)) if number % 5 else "")
-        return texts
+        return super().generate_batch(batch, first=first, **options)
 
 
 @pytest.fixture(scope="module")
-def filter():
-    return make(MODEL)
+def models():
+    """A captioner and a filter."""
+    text = dict(MODEL["text"], memory_width=8, max_len=24, bos_id=1, eos_id=3)
+    section = {"name": "blip_captioner", "vision": MODEL["vision"], "text": text}
+    captioner = make({**section, "text": {**text, "encoder": False}, "prompt": "a picture of"})
+    fields = {f.name: getattr(captioner, f.name) for f in dataclasses.fields(Pretrained)}
+    filter = make({**section, "name": "blip", "embed_dim": 4, "text": {**text, "decoder": False}})
+    # With norms that leave it alone the class token's state depends on text and image.
+    change = {"scale": jnp.ones_like, "bias": jnp.zeros_like}
+    filter.params = paths.map_with_path(
+        lambda path, leaf: change.get(path.split("/")[-1], jnp.asarray)(leaf), filter.params
+    )
+    return Speaker(**fields), filter
 
 
 @pytest.fixture
-def captioner(filter):
-    class Captioning(type(filter.model)):
-        captioning = {"num_beams": 3, "max_new_tokens": 16, "min_new_tokens": 1}
+def captioner(models):
+    models[0].calls = ()
+    return models[0]
 
-    fields = {f.name: getattr(filter, f.name) for f in dataclasses.fields(Pretrained)}
-    return Speaker(**{**fields, "model": Captioning(filter.model.cfg, filter.model.compute)})
+
+@pytest.fixture(scope="module")
+def filter(models):
+    return models[1]
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +96,9 @@ def run(source, captioner, filter):
 
 
 def content(folder):
-    """What lies in a folder, but for what reading it leaves there."""
-    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    """What lies in a folder, but for what reading it leaves there, wherever the folder is."""
+    here = str(folder).encode()
+    files = {file.name: file.read_bytes().replace(here, b"OUT") for file in folder.iterdir()}
     return {name: data for name, data in files.items() if not name.endswith(".npz")}
 
 
@@ -148,8 +156,8 @@ def test_a_killed_call_goes_on_bit_for_bit(run, captioner, tmp_path, monkeypatch
     assert content(tmp_path / "part") == content(tmp_path / "whole")
     captioner.calls = ()
     assert run(tmp_path / "part")["bad"] and not captioner.calls
-    assert run(tmp_path / "other", options=dict(seed=6)) and captioner.calls
-    assert content(tmp_path / "other") != content(tmp_path / "whole")
+    with pytest.raises(UserError, match="another job, with another captioner.decoding.seed, thres"):
+        run(tmp_path / "part", options=dict(seed=6), threshold=0.4)
 
 
 def test_machines_share_the_shards(run, tmp_path, monkeypatch):
@@ -224,25 +232,19 @@ def test_what_cannot_be_done_is_said(run, source, captioner, filter, tmp_path):
         "--shard 2/2: count from 0/2 to 1/2": dict(shard=(2, 2)),
         "--batch_size 0": dict(batch_size=0),
         "--text_key title: not in an example": dict(text_key="title"),
-        "generate: key 'beams' is unknown": dict(options=dict(beams=2)),
-        "1 of 11 images are unusable": None,
+        "generate: unknown key 'beams'. Did you mean 'num_beams'": dict(options=dict(beams=2)),
     }.items():
-        if options is not None:
-            with pytest.raises(UserError, match=message):
-                run(out, **options)
-            assert not out.exists()
-    with pytest.raises(UserError, match="--captioner: albef writes no captions"):
+        with pytest.raises(UserError, match=re.escape(message)):
+            run(out, **options)
+        assert not out.exists()
+    with pytest.raises(UserError, match="--captioner: this blip writes no captions"):
         bootstrap(source, filter, filter, out)
     embedder = dataclasses.replace(filter, model=types.SimpleNamespace())
-    with pytest.raises(UserError, match="--filter: albef has no head that matches"):
+    with pytest.raises(UserError, match="--filter: blip has no head that matches"):
         bootstrap(source, captioner, embedder, out)
     (out / "mine").mkdir(parents=True)
     with pytest.raises(UserError, match="is not empty, and not of jvlm capfilt"):
         run(out)
-    (out / "mine").rmdir()
-    run(out)
-    with pytest.raises(UserError, match="another job, with another captioner.decoding.seed, thres"):
-        run(out, options=dict(seed=6), threshold=0.4)
 
 
 def test_the_command(run, call, captioner, filter, source, tmp_path, monkeypatch):
@@ -254,9 +256,10 @@ def test_the_command(run, call, captioner, filter, source, tmp_path, monkeypatch
     assert status == 0 and "capfilt/wrong_dropped" in text and "read it with source=" in text
     assert "left out: image 4: not a readable image" in errors
     run(tmp_path / "same")
-    assert content(out)["shard-00003-of-00004.tar"] == content(tmp_path / "same")[
-        "shard-00003-of-00004.tar"
-    ]
+    assert (
+        content(out)["shard-00003-of-00004.tar"]
+        == content(tmp_path / "same")["shard-00003-of-00004.tar"]
+    )
     status, text, _ = call(*command, "--shard_size", 3, "--seed", 5, "--json")
     assert json.loads(text)["report"]["counts"]["bad"] == 1
     for arguments, message in (
