@@ -10,6 +10,7 @@ Smoothing is torch's: the mean over all classes, the target among them. The z-lo
 (arXiv:2204.02311, section 5; there z = 1e-4).
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -93,6 +94,30 @@ def chunked_cross_entropy(
         return cross_entropy(head(states), labels, **options)
 
     return jax.tree.map(jnp.sum, _by_pieces(piece, chunk, labels, states))
+
+
+def row_cross_entropy(
+    states: jax.Array,
+    head: Callable[[jax.Array], jax.Array],
+    labels: jax.Array,
+    *,
+    chunk: int,
+    label_smoothing: float = 0.0,
+) -> TokenSums:
+    """As `chunked_cross_entropy`, but the sums of each row.
+
+    Args:
+      states: [B, T, D].
+      head: states [B, T, D] -> logits [B, T, V].
+      labels: int32[B, T]; negative ones do not count.
+      chunk, label_smoothing: see there.
+
+    Returns:
+      the sums, float32[B].
+    """
+    one = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+    piece = lambda labels, states: jax.vmap(one)(head(states), labels)
+    return jax.tree.map(lambda x: jnp.sum(x, 0), _by_pieces(piece, chunk, labels, states))
 
 
 def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
