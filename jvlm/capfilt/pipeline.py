@@ -73,7 +73,7 @@ def bootstrap(
       Preempted: SIGTERM came; finished shards stay.
     """
     out = Path(out)
-    _check(threshold, batch_size, shard_size, shard)
+    _check(threshold, max_bad_share, batch_size, shard_size, shard)
     writer, judge = Captioner(captioner, prompt, options or {}), Filter(filter)
     text_key = _find_text_key(source, text_key)
     settings = {
@@ -247,9 +247,16 @@ def _find_text_key(source: Source, key: str | None) -> str:
     raise UserError(f"the data set has no readable example among the first {_LOOKED_AT}")
 
 
-def _check(threshold: float, batch_size: int, shard_size: int, shard: tuple[int, int]) -> None:
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold}: a probability, from 0 to 1")
+def _check(
+    threshold: float,
+    max_bad_share: float,
+    batch_size: int,
+    shard_size: int,
+    shard: tuple[int, int],
+) -> None:
+    for name, value in (("threshold", threshold), ("max_bad_share", max_bad_share)):
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name} {value}: from 0 to 1")
     for name, value in (("batch_size", batch_size), ("shard_size", shard_size)):
         if value < 1:
             raise UserError(f"--{name} {value}: give at least 1")

@@ -124,9 +124,11 @@ def write(out: Path, shard: Shard, judged: Iterable[Judged]) -> None:
                     "index": one.index,
                     "source_key": one.key,
                 }
+                # Sorted: a source's entries come in another order in every process.
+                text = json.dumps(fields, default=plain, sort_keys=True)
                 name = f"{one.index:09}"
                 _add(tar, f"{name}.{_extension(one.image)}", one.image)
-                _add(tar, f"{name}.json", json.dumps(fields, default=plain).encode())
+                _add(tar, f"{name}.json", text.encode())
         if any(caption["kept"] for line in lines for caption in line.get("captions", ())):
             part.replace(out / f"{shard.name}.tar")  # An empty one is no data set.
         whole.write_lines(out / f"{shard.name}.jsonl", lines)

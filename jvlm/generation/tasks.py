@@ -266,7 +266,8 @@ class Speaker(TextTasks):
 def _pieces(count: int) -> Iterator[np.ndarray]:
     """Row numbers, so many at a time; the last piece is filled up with the last row."""
     size = min(count, ROWS)
-    for start in progress.bar(range(0, count, size), unit="batch"):
+    starts = range(0, count, size)
+    for start in progress.bar(starts, unit="batch") if len(starts) > 1 else starts:
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 

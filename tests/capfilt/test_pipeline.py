@@ -228,7 +228,7 @@ def test_nucleus_unless_beams_are_asked_for():
 def test_what_cannot_be_done_is_said(run, source, captioner, filter, tmp_path):
     out = tmp_path / "out"
     for message, options in {
-        "threshold 2: a probability": dict(threshold=2),
+        "--threshold 2: from 0 to 1": dict(threshold=2),
         "--shard 2/2: count from 0/2 to 1/2": dict(shard=(2, 2)),
         "--batch_size 0": dict(batch_size=0),
         "--text_key title: not in an example": dict(text_key="title"),
