@@ -15,9 +15,10 @@ from jvlm import embeddings, sharding
 from jvlm.errors import UserError
 from jvlm.evaluators.common import jit_on_mesh
 from jvlm.generation import make_options
+from jvlm.generation.options import with_defaults
 from jvlm.generation.weights import is_unstacked, stack_all
 
-NUCLEUS = {"do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "num_beams": 1}
+NUCLEUS = {"do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1}
 """What the paper prefers to beams; the numbers are those of BLIP's `generate(sample=True)`."""
 
 
@@ -109,7 +110,7 @@ def decoding(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     """Generation options: the captioner's own, nucleus sampling unless others are asked for."""
     plain = given.get("do_sample") is False or given.get("temperature") == 0
     beams = plain or given.get("num_beams", 1) > 1
-    return {**defaults, **({} if beams else NUCLEUS), **given}
+    return with_defaults({**({} if beams else NUCLEUS), **given}, defaults)
 
 
 @functools.cache

@@ -56,12 +56,12 @@ def run_capfilt(args: argparse.Namespace) -> None:
         raise UserError(f"{args.name} has {', '.join(parts)}: choose one with --split")
     chosen = options.generation(args)
     with distributed.joined():
-        captioner = tasks._load_on_all_devices(args.captioner, dtype=args.dtype)
+        captioner = tasks.load_on_all_devices(args.captioner, dtype=args.dtype)
         same = args.filter == args.captioner
         result = bootstrap(
             next(iter(parts.values())),
             captioner,
-            captioner if same else tasks._load_on_all_devices(args.filter, dtype=args.dtype),
+            captioner if same else tasks.load_on_all_devices(args.filter, dtype=args.dtype),
             args.out,
             options=chosen,
             prompt=args.prompt,
@@ -72,7 +72,7 @@ def run_capfilt(args: argparse.Namespace) -> None:
             shard=args.shard,
             max_bad_share=args.max_bad_share,
         )
-    tasks._warn_bad(result["bad"])
+    tasks.warn_bad(result["bad"])
     options.show(args, result, _lines(result))
 
 

@@ -335,6 +335,8 @@ class BLIP(BLIPCaptioner):
 
     cfg: BLIPConfig
 
+    rerank_rule = "add"  # See `metrics.retrieval.reranked`.
+
     def setup(self):
         super().setup()
         cfg, width = self.cfg, self.cfg.text.width

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """BLIP's pretraining: contrast, matching and writing; without a decoder, its retrieval.
 
-arXiv:2201.12086 section 3.2; salesforce/BLIP models/blip_{pretrain,retrieval}.py. Their teacher reads
-with dropout, their queues begin as random vectors and words are averaged on each GPU, as ALBEF's:
-see `objectives.momentum`. The cross-attention's average is kept there and never read; here there is
-none.
+arXiv:2201.12086 section 3.2; salesforce/BLIP models/blip_{pretrain,retrieval}.py. Their teacher
+reads with dropout, their queues begin as random vectors and words are averaged on each GPU, as
+ALBEF's: see `objectives.momentum`. The cross-attention's average is kept there and never read; here
+there is none.
 """
 
 import dataclasses

@@ -220,7 +220,7 @@ def test_the_report_counts(run, tmp_path):
 
 def test_nucleus_unless_beams_are_asked_for():
     own = {"num_beams": 3, "max_new_tokens": 16}
-    assert decoding(own, {"top_p": 0.8}) == {**own, **NUCLEUS, "top_p": 0.8}
+    assert decoding(own, {"top_p": 0.8}) == {"max_new_tokens": 16, **NUCLEUS, "top_p": 0.8}
     assert decoding(own, {"num_beams": 5}) == {**own, "num_beams": 5}
     assert decoding(own, {"temperature": 0.0}) == {**own, "temperature": 0.0}
 
