@@ -42,11 +42,11 @@ MAY_REPLICATE = frozenset({"vocab"})
 
 # First match wins; `layers` is prepended for stacked leaves.
 PARAM_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r".*attn/q/kernel", ("embed", "heads", None)),
-    (r".*attn/q/bias", ("heads", None)),
-    (r".*attn/(k|v)/kernel", ("embed", "kv_heads", None)),
-    (r".*attn/(k|v)/bias", ("kv_heads", None)),
-    (r".*attn/out/kernel", ("heads", None, "embed")),
+    (r".*attn\d?/q/kernel", ("embed", "heads", None)),
+    (r".*attn\d?/q/bias", ("heads", None)),
+    (r".*attn\d?/(k|v)/kernel", ("embed", "kv_heads", None)),
+    (r".*attn\d?/(k|v)/bias", ("kv_heads", None)),
+    (r".*attn\d?/out/kernel", ("heads", None, "embed")),
     (r".*mlp/(up|gate)/kernel", ("embed", "mlp")),
     (r".*mlp/(up|gate)/bias", ("mlp",)),
     (r".*mlp/down/kernel", ("mlp", "embed")),

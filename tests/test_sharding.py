@@ -102,7 +102,8 @@ def test_every_row_is_used_by_some_model():
     variants = {"chinese_clip": "ViT-B/16", "siglip": "B/16", "llama": "llama-2-7b"}
     variants |= {"gpt2": "small", "opt": "350m", "bert": "base-uncased", "albef": "base"}
     variants |= {"albef_vqa": "base@384", "albef_classifier": "text_assignment"}
-    variants["vit"] = "B/16"
+    variants |= {"blip": "base", "blip_captioner": "base@384", "blip_vqa": "base@480"}
+    variants |= {"blip_classifier": "nlvr@384", "vit": "B/16"}
     sections = [{"name": name, "variant": variant} for name, variant in variants.items()]
     sections += [{"name": "clip", "variant": variant} for variant in ("RN50", "ViT-B/32")]
     sections += [{"name": "t5", "variant": variant} for variant in ("t5-small", "flan-t5-small")]

@@ -42,6 +42,9 @@ class BlockConfig:
       attn_scale: of attention logits; default 1/sqrt(H), 1 in T5.
       dropout, attn_dropout: rates on each branch and on attention probabilities, on exactly when a
         `dropout` rng is given.
+      drop_path: rate at which a whole branch is left out of a row in a stack's last layer, rising
+        linearly from 0 in its first (stochastic depth, arXiv:1603.09382; as timm's), with the same
+        rng.
       std: initial standard deviations of (qkv, attention out, mlp up, mlp down); None is
         1/sqrt(fan-in).
       q_std: of q, where it differs.
@@ -65,6 +68,7 @@ class BlockConfig:
     attn_scale: float | None = None
     dropout: float = 0.0
     attn_dropout: float = 0.0
+    drop_path: float = 0.0
     std: tuple[float | None, float | None, float | None, float | None] = (None,) * 4
     q_std: float | None = None
 
@@ -92,7 +96,7 @@ def check_block(cfg: Any, where: str) -> None:
         if field.name in _SIZES and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: {field.name} {value!r}: give a whole number, at least 1")
         is_rate = isinstance(value, int | float) and 0 <= value < 1
-        if field.name in ("dropout", "attn_dropout") and not is_rate:
+        if field.name in ("dropout", "attn_dropout", "drop_path") and not is_rate:
             raise UserError(f"{where}: {field.name} {value!r}: a rate from 0 to below 1")
     if not isinstance(cfg.norm_eps, int | float):
         raise UserError(f"{where}: norm_eps {cfg.norm_eps!r}: give a number")
@@ -124,7 +128,8 @@ class Context:
       mask: bool, broadcasts to [B, N, T, S]; self-attention.
       bias: float, broadcasts to [B, N, T, S]; self-attention (T5's relative bias).
       positions: int32[B or 1, T], when not the natural ones.
-      memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache.
+      memory: [B, S, memory_width]; cross-attention. None reads its keys from the cache; without
+        one there is no cross-attention (BLIP's text alone).
       memory_mask: bool, broadcasts to [B, N, T, S]; cross-attention.
       memory_rows: where several rows attend to one of the memory: rows come in groups of so many as
         there are entries, the memory's in groups of the largest + 1, and row j of a group attends
@@ -132,6 +137,7 @@ class Context:
       slot: int32 scalar, where the cache is written.
       causal: `mask` is causal; what counts FLOPs cannot see it in an array.
       tap: of one layer; the stack hides it from the others.
+      depth: where in its stack a layer is, from 0 to 1; the stack says it.
     """
 
     mask: jax.Array | None = None
@@ -143,6 +149,7 @@ class Context:
     memory_rows: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
     causal: bool = flax.struct.field(pytree_node=False, default=False)
     tap: Tap | None = None
+    depth: jax.Array | float = 0.0
 
 
 class Block(nn.Module):
@@ -165,29 +172,53 @@ class Block(nn.Module):
         Returns:
           (dtype[B, T, D], the updated cache or None).
         """
-        new_cache = None if cache is None else dict(cache)
+        caches = None if cache is None else dict(cache)
+        x = self.attend_itself(x, caches, ctx)
+        has_memory = ctx.memory is not None or cache is not None
+        if self.cfg.memory_width is not None and has_memory:
+            x = self._residual("cross_norm", x, self.attention_to_memory(caches, ctx), ctx)
+        return self._residual("norm2", x, make_mlp(self.cfg, self.compute), ctx), caches
 
-        def attention(name, memory_width=None, **inputs):
-            def branch(h):
-                y, kv = make_attention(self.cfg, self.compute, name, memory_width)(
-                    h, cache=None if cache is None else cache[name], slot=ctx.slot, **inputs
-                )
-                if new_cache is not None:
-                    new_cache[name] = kv
-                return y
-
-            return branch
-
-        tap = {} if ctx.tap is None else {"probs_tap": ctx.tap.probs}
-        has_cross = self.cfg.memory_width is not None
+    def attend_itself(
+        self,
+        x: jax.Array,
+        caches: dict[str, KVCache] | None,
+        ctx: Context,
+        names: tuple[str, str] = ("attn", "norm1"),
+    ) -> jax.Array:
+        """x [B, T, D] -> [B, T, D] by self-attention and norm of these names."""
         own = dict(mask=ctx.mask, bias=ctx.bias, positions=ctx.positions, causal=ctx.causal)
-        x = self._residual("norm1", x, attention("attn", **own, **({} if has_cross else tap)))
-        if has_cross:
-            other = {"memory": ctx.memory, "mask": ctx.memory_mask, **tap}
-            other["memory_rows"] = ctx.memory_rows
-            cross = attention("cross_attn", self.cfg.memory_width, **other)
-            x = self._residual("cross_norm", x, cross)
-        return self._residual("norm2", x, make_mlp(self.cfg, self.compute)), new_cache
+        return self._residual(names[1], x, self.attention(names[0], caches, ctx, **own), ctx)
+
+    def attention_to_memory(
+        self, caches: dict[str, KVCache] | None, ctx: Context
+    ) -> Callable[[jax.Array], jax.Array]:
+        """The branch of the cross-attention."""
+        inputs = {"memory": ctx.memory, "mask": ctx.memory_mask, "memory_rows": ctx.memory_rows}
+        return self.attention("cross_attn", caches, ctx, self.cfg.memory_width, **inputs)
+
+    def attention(
+        self,
+        name: str,
+        caches: dict[str, KVCache] | None,
+        ctx: Context,
+        memory_width: int | None = None,
+        **inputs: Any,
+    ) -> Callable[[jax.Array], jax.Array]:
+        """A branch with an attention; it replaces its cache, kept as 'attn' or 'cross_attn'."""
+        kind = "attn" if memory_width is None else "cross_attn"
+        if ctx.tap is not None and (memory_width is None) == (self.cfg.memory_width is None):
+            inputs["probs_tap"] = ctx.tap.probs
+
+        def branch(h):
+            module = make_attention(self.cfg, self.compute, name, memory_width)
+            cache = None if caches is None else caches[kind]
+            y, kv = module(h, cache=cache, slot=ctx.slot, **inputs)
+            if caches is not None:
+                caches[kind] = kv
+            return y
+
+        return branch
 
     def dummy_inputs(self) -> tuple[jax.Array, None, Context]:
         """The smallest arguments that touch every parameter, for initialisation."""
@@ -195,12 +226,16 @@ class Block(nn.Module):
         memory = None if width is None else jnp.zeros((1, 1, width))
         return jnp.zeros((1, 1, self.cfg.width)), None, Context(memory=memory)
 
-    def _residual(self, norm_name: str, x: jax.Array, branch: Callable) -> jax.Array:
+    def _residual(self, norm_name: str, x: jax.Array, branch: Callable, ctx: Context) -> jax.Array:
         norm = Norm(self.cfg.norm_eps, self.cfg.norm, self.compute.dtype, name=norm_name)
         placement = self.cfg.placement
         y = branch(norm(x) if placement == "pre" else x)
         if self.cfg.dropout:
             y = nn.Dropout(self.cfg.dropout)(y, deterministic=not self.has_rng("dropout"))
+        if self.cfg.drop_path and self.has_rng("dropout"):
+            kept = 1 - self.cfg.drop_path * ctx.depth
+            rows = jax.random.bernoulli(self.make_rng("dropout"), kept, (len(y), 1, 1))
+            y = jnp.where(rows, y / jnp.asarray(kept, y.dtype), 0)
         x = x + norm(y) if placement == "branch" else x + y
         return constrain(norm(x) if placement == "post" else x, "batch", None, None)
 

@@ -105,6 +105,7 @@ class Stack:
             if dropout_rng is not None:
                 rngs = {"dropout": jax.random.fold_in(dropout_rng, index)}
             weights = sharding.gather_weights(params)
+            ctx = ctx.replace(depth=index / max(1, self.depth - 1))
             return self.block.apply({"params": weights}, x, cache, ctx, rngs=rngs)
 
         policy = REMAT_POLICIES[compute.remat]

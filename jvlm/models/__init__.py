@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from jvlm.config import replace
 from jvlm.errors import UserError, did_you_mean
-from jvlm.models import albef, chinese_clip, clip, siglip, vit
+from jvlm.models import albef, blip, chinese_clip, clip, siglip, vit
 from jvlm.models.towers import bert_lm, gpt2, llama, opt, t5
 from jvlm.precision import Compute
 
@@ -22,6 +22,18 @@ MODELS = {
     ),
     "albef_vqa": (albef.ALBEFVQA, albef.ALBEFVQAConfig, albef.VQA_VARIANTS),
     "bert": (bert_lm.BertLM, bert_lm.BertLMConfig, bert_lm.VARIANTS),
+    "blip": (blip.BLIP, blip.BLIPConfig, blip.VARIANTS),
+    "blip_captioner": (
+        blip.BLIPCaptioner,
+        blip.BLIPCaptionerConfig,
+        blip.CAPTIONER_VARIANTS,
+    ),
+    "blip_classifier": (
+        blip.BLIPClassifier,
+        blip.BLIPClassifierConfig,
+        blip.CLASSIFIER_VARIANTS,
+    ),
+    "blip_vqa": (blip.BLIPVQA, blip.BLIPVQAConfig, blip.VQA_VARIANTS),
     "chinese_clip": (clip.CLIP, clip.CLIPConfig, chinese_clip.VARIANTS),
     "clip": (clip.CLIP, clip.CLIPConfig, clip.VARIANTS),
     "gpt2": (gpt2.GPT2, gpt2.GPT2Config, gpt2.VARIANTS),

@@ -19,7 +19,6 @@ from jvlm.layers import (
     Block,
     BlockConfig,
     Context,
-    DecodeCache,
     KVCache,
     Linear,
     Stack,
@@ -28,10 +27,11 @@ from jvlm.layers import (
     masks,
 )
 from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
+from jvlm.models.answerer import Answerer, AnswererConfig
+from jvlm.models.classifier import Classifier
 from jvlm.models.clip import Projection
 from jvlm.models.towers.bert import Bert, BertConfig, block_config
 from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
-from jvlm.models.towers.decoder import LMOutput, shift_right
 from jvlm.models.towers.vit import ViT, ViTConfig
 from jvlm.precision import Compute, read_weight
 
@@ -198,7 +198,7 @@ class ALBEF(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class ALBEFVQAConfig:
+class ALBEFVQAConfig(AnswererConfig):
     """Shape of an ALBEF that answers questions.
 
     Attributes:
@@ -223,45 +223,15 @@ class ALBEFVQAConfig:
                 "model.text"
             )
 
-    @property
-    def start_id(self) -> int | None:
-        """What an answer begins with."""
-        return self.decoder.bos_id
 
-    @property
-    def eos_id(self) -> int | tuple[int, ...] | None:
-        """What an answer ends with."""
-        return self.decoder.eos_id
-
-    @property
-    def pad_id(self) -> int:
-        """Padding of questions and answers."""
-        return self.decoder.pad_id
-
-    @property
-    def max_len(self) -> int:
-        """Tokens of an answer at most."""
-        return self.decoder.max_len
-
-    @property
-    def question_len(self) -> int:
-        """Tokens of a question at most."""
-        return self.text.max_len
-
-
-class ALBEFVQA(nn.Module):
+class ALBEFVQA(Answerer):
     """Image and question are fused, a decoder reads the result and answers.
 
-    Source: salesforce/ALBEF models/model_vqa.py. As a language model it is an encoder-decoder, see
-    `models.towers.decoder`: `image`, `text` and `text_mask` are the encoder's.
+    Source: salesforce/ALBEF models/model_vqa.py.
     """
 
     cfg: ALBEFVQAConfig
-    compute: Compute = Compute()
 
-    encoder_decoder = True
-    causal = True
-    predicts_next = False
     # How its code ranks answers, see `generation.ranking.score` (`rank_answer`; configs/VQA.yaml).
     ranking = {"preselect": 128, "first_weight": 2.0}
     # Its answers are short. Its code writes none; so many tokens are BLIP's, of the same shape.
@@ -274,59 +244,11 @@ class ALBEFVQA(nn.Module):
         self.fusion = Fusion(cfg.text, cfg.fusion_depth, cfg.vision.width, self.compute)
         self.decoder = BertLM(cfg.decoder, self.compute)
 
-    def __call__(self, batch: Mapping[str, jax.Array]) -> LMOutput:
-        """Logits of the labels at their places."""
-        return LMOutput(self.head(self.hidden(batch)))
-
     def question(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        """`image`, `text`, `text_mask` -> ([B, T, D], of words that saw the image, bool[B, T])."""
         text, mask = batch["text"], batch.get("text_mask")
         mask = text != self.cfg.text.pad_id if mask is None else mask
         image = normalize_image(batch["image"], self.cfg.image_mean, self.cfg.image_std)
         return self.fusion(self.text(text, mask).tokens, mask, self.vision(image).tokens), mask
-
-    def hidden(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """The decoder's final states [B, L, D]."""
-        return self.decoder.hidden(self._answers(batch))
-
-    def head(self, x: jax.Array) -> jax.Array:
-        """[..., D] -> logits float32[..., V]."""
-        return self.decoder.head(x)
-
-    def prefill(self, batch: Mapping, max_len: int) -> tuple[jax.Array, DecodeCache]:
-        """See `Decoder.prefill`."""
-        return self.decoder.prefill(self._answers(batch), max_len)
-
-    def extend(self, *args, **options) -> tuple[jax.Array, DecodeCache]:
-        """See `Decoder.extend`."""
-        return self.decoder.extend(*args, **options)
-
-    def advance(self, *args, **options) -> tuple[jax.Array, DecodeCache]:
-        """See `Decoder.advance`."""
-        return self.decoder.advance(*args, **options)
-
-    def _answers(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """What the decoder reads; the answer behind the start token where only labels are given."""
-        memory, mask = self.question(batch)
-        text = batch.get("decoder_text")
-        if text is None:
-            text = shift_right(
-                batch["labels"], self.cfg.start_id, self.cfg.pad_id, batch.get("decoder_positions")
-            )
-        own = {"text": text, "memory": memory, "memory_mask": mask}
-        names = {"decoder_mask": "text_mask", "decoder_positions": "positions", "sees": "sees"}
-        return own | {ours: batch[theirs] for theirs, ours in names.items() if theirs in batch}
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the token table of questions."""
-        return self.cfg.text.vocab_size
-
-    def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
-        """The smallest batch that `__call__` takes, for initialisation."""
-        two = jnp.zeros((rows, 2), jnp.int32)
-        image = dummy_image(self.cfg.vision.image_size, rows)
-        return {"image": image, "text": two, "decoder_text": two}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,23 +283,13 @@ class ALBEFClassifierConfig:
             raise UserError(f"model.head {self.head!r} is unknown, choose 'mlp' or 'linear'")
 
 
-@flax.struct.dataclass
-class ClassifierOutput:
-    """Attributes:
-    logits: float32[B, C].
-    """
-
-    logits: jax.Array
-
-
-class ALBEFClassifier(nn.Module):
+class ALBEFClassifier(Classifier):
     """Image, or images, and text are fused; the first token's state is classified.
 
     Source: salesforce/ALBEF models/model_{ve,nlvr,pretrain_nlvr}.py.
     """
 
     cfg: ALBEFClassifierConfig
-    compute: Compute = Compute()
 
     def setup(self):
         cfg, width = self.cfg, self.cfg.text.width
@@ -391,19 +303,6 @@ class ALBEFClassifier(nn.Module):
             self.hidden_proj = Linear((width,), (width,), cfg.text.init_std, dtype="float32")
         self.class_proj = Linear((width,), (cfg.num_classes,), cfg.text.init_std, dtype="float32")
 
-    def __call__(self, batch: Mapping[str, jax.Array]) -> ClassifierOutput:
-        """`image` [B, H, W, 3] or [B, 2, H, W, 3], `text` and optionally `text_mask`."""
-        states = self.image_states(batch["image"])
-        if self.cfg.embed_dim is not None and self.is_initializing():
-            self.embed_image(states[:, 0])
-        return ClassifierOutput(self.classify(batch["text"], batch.get("text_mask"), states))
-
-    def image_states(self, image: jax.Array) -> jax.Array:
-        """uint8 or normalised float[B, (I,) H, W, 3] -> [B, (I,) P + 1, D]."""
-        image = normalize_image(image, self.cfg.image_mean, self.cfg.image_std)
-        tokens = self.vision(image.reshape(-1, *image.shape[-3:])).tokens
-        return tokens.reshape(*image.shape[:-3], *tokens.shape[1:])
-
     def embed_image(self, states: jax.Array) -> jax.Array:
         """[B, P + 1, D] -> float32[B, E], unit norm."""
         return l2_normalize(self.vision_proj(states[:, 0]))
@@ -411,23 +310,13 @@ class ALBEFClassifier(nn.Module):
     def classify(
         self, text: jax.Array, text_mask: jax.Array | None, images: jax.Array
     ) -> jax.Array:
-        """int32[B, T], bool[B, T], states of images [B, (I,) P + 1, D] -> float32[B, C]."""
+        if self.cfg.embed_dim is not None and self.is_initializing():
+            self.embed_image(images[:, 0])
         mask = text != self.cfg.text.pad_id if text_mask is None else text_mask
         x = self.fusion(self.text(text, mask).tokens, mask, images)[:, 0]
         if self.cfg.head == "mlp":
             x = jax.nn.relu(self.hidden_proj(x))
         return self.class_proj(x)
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the token table."""
-        return self.cfg.text.vocab_size
-
-    def dummy_batch(self, rows: int) -> dict[str, jax.Array]:
-        """The smallest batch that `__call__` takes, for initialisation."""
-        several = () if self.cfg.num_images == 1 else (self.cfg.num_images,)
-        image = dummy_image(self.cfg.vision.image_size, rows, *several)
-        return {"image": image, "text": jnp.zeros((rows, 2), jnp.int32)}
 
 
 class Fusion(nn.Module):

@@ -51,6 +51,7 @@ class ViTConfig:
       patch_dropout: share of the patches that a training forward leaves out (FLIP,
         arXiv:2212.00794); on exactly when a `dropout` rng is given.
       dropout: rate on residual branches.
+      drop_path: see `BlockConfig`.
     """
 
     image_size: int | tuple[int, int]
@@ -71,6 +72,7 @@ class ViTConfig:
     norm_tokens: bool = False
     patch_dropout: float = 0.0
     dropout: float = 0.0
+    drop_path: float = 0.0
 
     kind = "vit"
 
@@ -229,6 +231,7 @@ def block_config(cfg: ViTConfig) -> BlockConfig:
         cfg.norm_eps,
         head_dim=cfg.head_dim,
         dropout=cfg.dropout,
+        drop_path=cfg.drop_path,
         std=clip_std(cfg.width, cfg.depth),
     )
 
