@@ -218,7 +218,7 @@ def copies(cfg: Any, keys: Iterable[str]) -> dict[str, str]:
             match = re.fullmatch(
                 r"(.*layer\.)(\d+)(\.crossattention\.self\.(?:key|value)\..*)", key
             )
-            if match:
+            if match and (int(match[2]) - cfg.text.depth) % 2:
                 same[f"{match[1]}{int(match[2]) - 1}{match[3]}"] = key
     return same
 

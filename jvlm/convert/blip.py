@@ -27,7 +27,7 @@ from jvlm.convert.files import Tensors
 from jvlm.convert.hf import fields_to_hf
 from jvlm.convert.openai import count_layers
 from jvlm.convert.pickled import PickledFamily, Reading
-from jvlm.convert.rules import heads_out, linear, norm
+from jvlm.convert.rules import heads_out, linear
 from jvlm.convert.timm import vit_config, vit_rules
 from jvlm.errors import UserError
 from jvlm.models.blip import (
@@ -37,8 +37,11 @@ from jvlm.models.blip import (
     BLIPVQAConfig,
     MEDConfig,
 )
+from jvlm.models.towers.bert import BertConfig
+from jvlm.models.towers.vit import ViTConfig
 
 SEP_ID = 102  # Of bert-base-uncased.
+PROMPT = "a picture of "  # models/blip.py `BLIP_Decoder`.
 
 # Name of a model -> its config.
 KINDS = {
@@ -90,53 +93,55 @@ def config_from_tensors(tensors: Tensors) -> Any:
     if has("cls_head."):
         return _classifier_config(vision, shapes, tensors.name)
     encoder, decoder = has("text_encoder."), has("text_decoder.")
-    text = _text(shapes, "text_encoder" if encoder else "text_decoder.bert")
+    text = _text(shapes, "text_encoder" if encoder else "text_decoder.bert", encoder, not encoder)
     if not encoder:
-        return BLIPCaptionerConfig(vision, _as_decoder(text))
+        return BLIPCaptionerConfig(vision, text, PROMPT)
     if decoder and not has("itm_head."):
-        return BLIPVQAConfig(vision, text, _as_decoder(_text(shapes, "text_decoder.bert")))
-    embed_dim = shapes["vision_proj.weight"][0]
-    return BLIPConfig(vision, dataclasses.replace(text, decoder=decoder), embed_dim)
+        words = _text(shapes, "text_decoder.bert", encoder=False, decoder=True)
+        return BLIPVQAConfig(vision, text, words)
+    text = dataclasses.replace(text, decoder=decoder)
+    return BLIPConfig(vision, text, embed_dim=shapes["vision_proj.weight"][0])
 
 
-def _text(shapes: Mapping[str, Sequence[int]], prefix: str) -> MEDConfig:
-    """An encoder; its words end in [SEP] where it is a decoder."""
-    vocab_size, width = shapes[f"{prefix}.embeddings.word_embeddings.weight"]
-    layer = f"{prefix}.encoder.layer.0"
-    keys = ("self", "self0")  # NLVR2's has two.
-    names = (f"{layer}.crossattention.{key}.key.weight" for key in keys)
-    memory_width = next(shapes[name][1] for name in names if name in shapes)
+def _text(
+    shapes: Mapping[str, Sequence[int]], prefix: str, encoder: bool, decoder: bool
+) -> MEDConfig:
+    cfg = _bert(shapes, prefix)
     return MEDConfig(
+        **dataclasses.asdict(cfg),
+        memory_width=shapes[f"{prefix}.encoder.layer.0.crossattention.self.key.weight"][1],
+        bos_id=cfg.vocab_size - 2,
+        eos_id=SEP_ID,
+        enc_id=cfg.vocab_size - 1,
+        encoder=encoder,
+        decoder=decoder,
+    )
+
+
+def _bert(shapes: Mapping[str, Sequence[int]], prefix: str) -> BertConfig:
+    vocab_size, width = shapes[f"{prefix}.embeddings.word_embeddings.weight"]
+    return BertConfig(
         vocab_size,
         shapes[f"{prefix}.embeddings.position_embeddings.weight"][0],
         width,
         count_layers(shapes, re.escape(prefix) + r"\.encoder\.layer\.(\d+)\..*"),
         max(1, width // 64),
-        shapes[f"{layer}.intermediate.dense.weight"][0],
+        shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
         num_types=0,
-        memory_width=memory_width,
-        bos_id=vocab_size - 2,
-        eos_id=SEP_ID,
-        encoder=True,
-        decoder=False,
-        enc_id=vocab_size - 1,
     )
 
 
-def _as_decoder(text: MEDConfig) -> MEDConfig:
-    return dataclasses.replace(text, encoder=False, decoder=True, enc_id=None)
-
-
 def _classifier_config(
-    vision: Any, shapes: Mapping[str, Sequence[int]], name: str
+    vision: ViTConfig, shapes: Mapping[str, Sequence[int]], name: str
 ) -> BLIPClassifierConfig:
-    text = _text(shapes, "text_encoder")
+    text = _bert(shapes, "text_encoder")
     cross = "text_encoder.encoder.layer.{}.crossattention"
     if f"{cross.format(0)}.self0.key.weight" not in shapes:
         raise UserError(f"{name}: a classifier of one image, jvlm has BLIP's of two (NLVR2)")
-    merges = (f"{cross.format(i)}.output.merge_layer.weight" in shapes for i in range(text.depth))
-    merge_from = next((i for i, merged in enumerate(merges) if merged), text.depth)
-    return BLIPClassifierConfig(vision, text, merge_from, shapes["cls_head.2.weight"][0])
+    merge = f"{cross}.output.merge_layer.weight"
+    merge_from = next((i for i in range(text.depth) if merge.format(i) in shapes), text.depth)
+    classes = shapes["cls_head.2.weight"][0]
+    return BLIPClassifierConfig(vision, text, merge_from, classes, enc_id=text.vocab_size - 1)
 
 
 def read_as(cfg: Any, variant: str | None) -> Reading:
@@ -165,15 +170,16 @@ def _for_task(cfg: Any, task: str) -> Any:
         raise UserError(f"variant {task!r} reads a pretraining file of BLIP, not {cfg.kind}'s")
     moments = dict(image_mean=cfg.image_mean, image_std=cfg.image_std)
     encoder = dataclasses.replace(cfg.text, encoder=True, decoder=False)
+    decoder = dataclasses.replace(cfg.text, encoder=False, decoder=True)
     if task == "captioner":
-        return BLIPCaptionerConfig(cfg.vision, _as_decoder(cfg.text), **moments)
+        return BLIPCaptionerConfig(cfg.vision, decoder, PROMPT, **moments)
     if task == "vqa":
         if cfg.vision.width != cfg.text.width:
             raise UserError(
                 f"variant 'vqa': this file's decoder attends to images of width "
                 f"{cfg.vision.width}, one of answers to questions of width {cfg.text.width}"
             )
-        return BLIPVQAConfig(cfg.vision, encoder, _as_decoder(cfg.text), **moments)
+        return BLIPVQAConfig(cfg.vision, encoder, decoder, **moments)
     # blip_itm.py feeds texts as they are, [CLS] first.
     encoder = encoder if task == "retrieval" else dataclasses.replace(encoder, enc_id=None)
     return dataclasses.replace(cfg, text=encoder)
@@ -261,7 +267,7 @@ def _pair_layers(source: str, block: str, first: int) -> tuple[Rule, ...]:
         )
         for i in range(2)
     )
-    own = [*sum(views, ()), *linear(f"{cross}.output.merge_layer", f"{block}/merge")]
+    own = [*sum(views, ()), *linear(f"{cross}.output.merge_layer", f"{block}/merge_proj")]
     return (
         *layer_rules(source, block, first=first),
         *(dataclasses.replace(rule, first=first) for rule in own),

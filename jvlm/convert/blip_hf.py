@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jvlm.convert.bert import FIELDS, bert_rules
-from jvlm.convert.blip import LENGTHS, decoder_rules
+from jvlm.convert.blip import LENGTHS, PROMPT, decoder_rules
 from jvlm.convert.engine import Rule
 from jvlm.convert.hf import NAMES, fields_to_hf, read_fields, refuse, tower_section
 from jvlm.convert.rules import heads, heads_out, linear, norm
@@ -27,7 +27,7 @@ CLASSES = {
     "BlipForQuestionAnswering": "blip_vqa",
 }
 HF_MODELS = tuple(CLASSES.values())
-HF_MAX_LEN = LENGTHS = {model: LENGTHS[model][0] for model in HF_MODELS}
+HF_MAX_LEN = {model: LENGTHS[model][0] for model in HF_MODELS}
 HF_IN_CONFIG = {"temperature": "temperature_init"}
 HF_SKIP = (r".*\.position_ids",)
 HF_COPIES = {
@@ -62,7 +62,9 @@ VISION_FIELDS: dict[str, Any] = {
 def _vision() -> tuple[Rule, ...]:
     """The image tower, whose q, k and v lie in one tensor."""
     source, layer, block = "vision_model", "vision_model.encoder.layers.{layer}", "vision/blocks"
-    qkv = (heads(f"{layer}.self_attn.qkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv"))
+    qkv = (
+        heads(f"{layer}.self_attn.qkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv")
+    )
     return (
         Rule(f"{source}.embeddings.class_embedding", "vision/cls", "squeeze"),
         Rule(f"{source}.embeddings.position_embedding", "vision/pos", "squeeze"),
@@ -115,18 +117,19 @@ def config_from_hf(config: Mapping[str, Any]) -> BLIPCaptionerConfig | BLIPVQACo
     )
 
     def med(encoder: bool, memory_width: int = tower.width) -> MEDConfig:
-        modes = dict(encoder=encoder, decoder=not encoder, enc_id=None)
-        return MEDConfig(**fields, num_types=0, memory_width=memory_width, **modes)
+        # What is read begins as it is; a decoder has no use for [ENC].
+        enc_id = None if encoder else fields["vocab_size"] - 1
+        modes = dict(encoder=encoder, decoder=not encoder, enc_id=enc_id)
+        return MEDConfig(**fields, memory_width=memory_width, **modes)
 
     model = CLASSES[architecture]
     if model == "blip_captioner":
-        prompt = {"prompt": config["prompt"]} if "prompt" in config else {}
-        return BLIPCaptionerConfig(tower, med(encoder=False), **prompt)
+        return BLIPCaptionerConfig(tower, med(encoder=False), config.get("prompt", PROMPT))
     if model == "blip":
         scale = config.get("logit_scale_init_value", 2.6592)
         embed_dim = config.get("image_text_hidden_size", 256)
-        temperature = math.exp(-scale)
-        return BLIPConfig(tower, med(encoder=True), embed_dim, temperature_init=temperature)
+        sizes = dict(embed_dim=embed_dim, temperature_init=math.exp(-scale))
+        return BLIPConfig(tower, med(encoder=True), **sizes)
     if tower.width != fields["width"]:
         raise UserError(
             f"{architecture} attends to questions of width {fields['width']} as to images of width "
@@ -143,8 +146,8 @@ def config_to_hf(cfg: BLIPCaptionerConfig | BLIPVQAConfig | BLIPConfig) -> dict[
     """
     if cfg.kind != "blip_captioner" and cfg.text.enc_id is not None:
         raise UserError(
-            "transformers' BLIP reads texts as they are, this model puts [ENC] before them: load it "
-            "with config={'text': {'enc_id': None}} to export what transformers has"
+            "transformers' BLIP reads texts as they are, this model puts [ENC] before them: load "
+            "it with config={'text': {'enc_id': None}} to export what transformers has"
         )
     special: dict[str, Any] = {}
     if cfg.kind == "blip_captioner":

@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jvlm.convert import albef, bert, blip, blip_hf, chinese_clip, clip, gpt2, llama, opt, siglip, t5
+from jvlm.convert import (
+    albef,
+    bert,
+    blip,
+    blip_hf,
+    chinese_clip,
+    clip,
+    gpt2,
+    llama,
+    opt,
+    siglip,
+    t5,
+)
 from jvlm.convert.engine import Rule
 from jvlm.convert.pickled import PickledFamily
 

@@ -115,6 +115,7 @@ def open_published(
         published.config = replace(kind, published.config, fields, where="config")
     return published
 
+
 def is_published(path: Path) -> bool:
     """Whether a path looks like a published checkpoint (as opposed to a run of jvlm)."""
     if path.is_file():
@@ -271,8 +272,8 @@ def _open_file(path: Path, family: str | None, variant: str | None) -> Published
         code = "openai" if family == "clip" else family
         return _openai_form(tensors, cfg, folder, steps, code)
     raise UserError(
-        f"{path}: neither OpenAI's TorchScript nor a file of cn_clip, ALBEF, BLIP or DeiT: say family=, "
-        f"one of {', '.join(NAMES)}, or give the folder with its config"
+        f"{path}: neither OpenAI's TorchScript nor a file of cn_clip, ALBEF, BLIP or DeiT: "
+        f"say family=, one of {', '.join(NAMES)}, or give the folder with its config"
     )
 
 

@@ -183,4 +183,3 @@ def inspect(path: str | Path, family: str | None = None, variant: str | None = N
         "config": paths.flatten(from_dataclass(published.config)),
         "tensors": {key: list(shape) for key, shape in sorted(published.tensors.shapes.items())},
     }
-
