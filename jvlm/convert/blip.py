@@ -81,8 +81,9 @@ LAVIS_WORDS = 50  # processors/blip_processors.py.
 
 def is_own(keys: Collection[str]) -> bool:
     """Whether tensors have BLIP's names, whose text attends to the image in every layer."""
-    first = re.compile(r"text_(encoder|decoder\.bert)\.encoder\.layer\.0\.crossattention\..*")
-    return "visual_encoder.cls_token" in keys and any(first.fullmatch(key) for key in keys)
+    has = lambda prefix: any(key.startswith(prefix) for key in keys)
+    text = "text_encoder" if has("text_encoder.") else "text_decoder.bert"
+    return "visual_encoder.cls_token" in keys and has(f"{text}.encoder.layer.0.crossattention.")
 
 
 def config_from_tensors(tensors: Tensors) -> Any:
