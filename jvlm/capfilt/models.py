@@ -39,7 +39,8 @@ class Captioner:
 
     def __init__(self, pretrained: Any, prompt: str | None, options: Mapping[str, Any]):
         model = pretrained.model
-        if not hasattr(model, "captioning") or not model.cfg.text.decoder:
+        text = getattr(model.cfg, "text", None)  # BLIP for retrieval has no decoder.
+        if not hasattr(model, "captioning") or not getattr(text, "decoder", True):
             raise UserError(f"--captioner: this {pretrained.name} writes no captions")
         self._pretrained = pretrained
         prompt = pretrained.config.prompt if prompt is None else prompt

@@ -84,7 +84,7 @@ def add_name(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="of that kind of source, such as image_key=filepath; may be repeated",
     )
-    parser.add_argument("--split", help="of a prepared data set (default all)")
+    parser.add_argument("--split", help="of a prepared data set, or of a mixture (default all)")
     add_data_dir(parser)
 
 
