@@ -116,7 +116,7 @@ def make_talkative(decoder) -> None:
         for name, parameter in decoder.named_parameters():
             if parameter.ndim == 2 and "word_embeddings" not in name:
                 parameter.add_(torch.randn_like(parameter) * 0.7)
-        decoder.cls.predictions.bias[SEP] += 2.0
+        decoder.cls.predictions.bias[SEP] += 1.4
 
 
 inputs = functools.partial(recording.inputs, rows=ROWS, length=LENGTH, vocab=VOCAB - 2, side=SIDE)
