@@ -79,10 +79,10 @@ def full_size(source: str) -> str:
         "model_base_nlvr": lambda: blip_nlvr.BLIP_NLVR(image_size=384),
     }
     published = {}
-    with numbers_on_cpu(), contextlib.chdir(source), contextlib.redirect_stdout(io.StringIO()):
-        with torch.device("meta"):
-            for name, make in files.items():
-                published[name] = describe(make())
+    said = contextlib.redirect_stdout(io.StringIO())
+    with numbers_on_cpu(), contextlib.chdir(source), said, torch.device("meta"):
+        for name, make in files.items():
+            published[name] = describe(make())
     return published_shapes.table(published)
 
 
