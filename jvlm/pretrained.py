@@ -168,9 +168,9 @@ class Pretrained(ImageTasks, TextTasks):
 
         Args:
           path: a folder, new or empty.
-          format: 'hf', which transformers loads as the model that it is; 'open_clip'; 'albef', the
-            .pth of ALBEF's own code, with the run's average and queues; or 'peft': the adapters
-            alone, which PEFT loads onto what 'hf' writes.
+          format: 'hf', which transformers loads as the model that it is; 'open_clip'; 'albef' and
+            'blip', the .pth of their own code, with the run's average and queues; or 'peft': the
+            adapters alone, which PEFT loads onto what 'hf' writes.
           dtype: of the tensors: float32, float16 or bfloat16.
 
         Raises:
@@ -233,8 +233,8 @@ def load(
 
     Args:
       path: a run directory, what `Pretrained.save` wrote, or a published checkpoint: a folder of
-        transformers, open_clip or timm, a file of OpenAI's CLIP, cn_clip, ALBEF, LAVIS's ALBEF,
-        DeiT or Google's ViT.
+        transformers, open_clip or timm, a file of OpenAI's CLIP, cn_clip, ALBEF, BLIP, LAVIS's of
+        both, DeiT or Google's ViT.
       step: of a run: a checkpoint's step, 'best' (by the run's metric) or 'latest'.
       mesh: default one device.
       dtype: of matmul weights and compute; default as trained, or float32.
@@ -267,10 +267,10 @@ def load(
         if quantise and not convert.is_published(path):
             _quantise(m, quantise)
         if adapter is not None:
-            if m.name not in convert.HF_FAMILIES:
+            if m.name not in convert.HF_MODELS:
                 raise UserError(f"adapter: PEFT's are for transformers' models, not for {m.name}")
             shapes = abstract_params(m.model, mesh)
-            rules = convert.HF_FAMILIES[m.name].rules(m.config)
+            rules = convert.HF_MODELS[m.name].rules(m.config)
             m.params = convert.load_adapter(adapter, rules, m.params, shapes, mesh)
         if tokenizer is not None:
             m.processor.tokenizer = tokenizer

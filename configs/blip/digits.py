@@ -11,6 +11,7 @@ matching with hard negatives, captions. Scenes of the same meaning are no negati
 
 from configs import common, digits
 
+HUMAN, WEB = "train[:20%]", "train[20%:]"  # For CapFilt, see digits_web.py.
 PAIR = ("image", "text", "text_mask", "image_id")
 DEC, ENC = 256, 257  # Behind the vocabulary, as [DEC] and [ENC] are behind BERT's.
 TEXT = dict(

@@ -9,6 +9,8 @@ r"""BLIP's finetuning for captions of handwritten digit scenes.
 As in the paper captions are learned behind the prompt 'a picture of ', and written by 3 beams.
 `caption/exact` is how often what is written says just what is to be seen, in the words of a
 reference; `caption/exact_1` of scenes of one digit, whose colour and digit are then right.
+
+`human` learns from CapFilt's human pairs alone: see configs/blip/digits_web.py.
 """
 
 from configs import common, digits
@@ -21,7 +23,7 @@ SHORT = (("first", dict(key="captions", out="caption")),)
 
 
 def get_config(arg=""):
-    arg = common.parse_arg(arg, start="runs/blip_digits")
+    arg = common.parse_arg(arg, start="runs/blip_digits", human=False)
     c = common.base()
     c.steps = 600
 
@@ -34,7 +36,7 @@ def get_config(arg=""):
     if not arg.test:
         c.init = ((r"(.*)", arg.start, r"\1", ()),)
 
-    c.data.source = digits.source("train", arg.test)
+    c.data.source = digits.source(pretraining.HUMAN if arg.human else "train", arg.test)
     c.data.batch_size = 64
     learn = ("language", dict(prompt=PROMPT, text="{caption}"))
     c.data.transforms = (*digits.IMAGE, *SHORT, learn, ("keep", dict(keys=ROW)))

@@ -7,6 +7,8 @@ r"""BLIP's finetuning for retrieval on handwritten digit scenes: also CapFilt's 
 
 As in the paper: no decoder, scenes of the same meaning share the target, and wrong partners are
 drawn by the student's own similarities.
+
+`human` learns from CapFilt's human pairs alone: see configs/blip/digits_web.py.
 """
 
 from configs import common
@@ -14,9 +16,11 @@ from configs.blip import digits
 
 
 def get_config(arg=""):
-    arg = common.parse_arg(arg, start="runs/blip_digits")
+    arg = common.parse_arg(arg, start="runs/blip_digits", human=False)
     c = digits.get_config("test" if arg.test else "")
     c.steps = 600
+    if arg.human:
+        c.data.source.split = digits.HUMAN
     c.model.text.decoder = False
     if not arg.test:
         c.init = ((r"(.*)", arg.start, r"\1", ()),)

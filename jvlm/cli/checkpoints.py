@@ -24,7 +24,7 @@ def add(verb) -> None:
     export.add_argument(
         "--format",
         default="hf",
-        help="hf (default, transformers), open_clip, albef (its own code's .pth), peft (adapters)",
+        help="hf (default, transformers), open_clip, albef or blip (their own code's .pth), peft",
     )
     export.add_argument("--dtype", default="float32", help="float32 (default), float16 or bfloat16")
     options.add_json(export)

@@ -22,7 +22,11 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="published folder or file; a jvlm model")
     parser.add_argument("--family", help="of a file that does not tell: clip, open_clip, ...")
-    parser.add_argument("--variant", help="its size, such as ViT-B/32; of ALBEF: original or lavis")
+    parser.add_argument(
+        "--variant",
+        help="its size, such as ViT-B/32; of ALBEF and BLIP: original or lavis; what a pretraining "
+        "file of BLIP is read as: captioner, retrieval, itm, vqa",
+    )
 
 
 def family(args: argparse.Namespace) -> dict:

@@ -95,7 +95,7 @@ def run_embed(args: argparse.Namespace) -> None:
         kind, inputs = "texts", read_lines(args.texts)
     with distributed.joined():
         result = embed(
-            _load_on_all_devices(args.model),
+            load_on_all_devices(args.model),
             kind,
             inputs,
             args.out,
@@ -104,7 +104,7 @@ def run_embed(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
             max_bad_share=args.max_bad_share,
         )
-    _warn_bad(result["bad"])
+    warn_bad(result["bad"])
     line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
     options.show(args, result, [line])
 
@@ -116,7 +116,7 @@ def run_search(args: argparse.Namespace) -> None:
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: show at least 1")
-    model = _load_on_all_devices(args.model)
+    model = load_on_all_devices(args.model)
     if args.rerank is not None:
         if args.rerank < 1:
             raise UserError(f"--rerank {args.rerank}: look at 1 or more again")
@@ -127,7 +127,7 @@ def run_search(args: argparse.Namespace) -> None:
         parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
     else:
         index, bad = folder_index(model, args.images, cache=args.cache)
-        _warn_bad(bad)
+        warn_bad(bad)
         parts, identity = [index], None
     if args.rerank is None:
         results, key = search(query, parts, args.top, identity)[0], "score"
@@ -140,7 +140,7 @@ def run_search(args: argparse.Namespace) -> None:
 
 def run_caption(args: argparse.Namespace) -> None:
     images, chosen = _image_files(args.images), options.generation(args)
-    model = _load_on_all_devices(args.model, dtype=args.dtype, **options.forms(args))
+    model = load_on_all_devices(args.model, dtype=args.dtype, **options.forms(args))
     texts = model.caption(images, args.prompt, **chosen)
     each = len(texts) // len(images)
     groups = [texts[i * each : (i + 1) * each] for i in range(len(images))]
@@ -183,7 +183,7 @@ def _image_files(names: Sequence[str]) -> list[str]:
     return [file for files in found for file in files]
 
 
-def _load_on_all_devices(path: str, **how):
+def load_on_all_devices(path: str, **how):
     """Loads a model for bulk work: a batch is spread over the devices of this host."""
     import jax
 
@@ -193,7 +193,7 @@ def _load_on_all_devices(path: str, **how):
     return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()), **how)
 
 
-def _warn_bad(lines: Sequence[str]) -> None:
+def warn_bad(lines: Sequence[str]) -> None:
     """Names the first images that were left out."""
     for line in lines[:10]:
         print(f"jvlm: left out: {line}", file=sys.stderr)

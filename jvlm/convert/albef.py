@@ -9,13 +9,15 @@ have no token types and end with [SEP].
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from jvlm.convert.bert import bert_rules, embedding_rules, layer_rules, word_rules
+from jvlm.convert.bert import FIELDS, bert_rules, embedding_rules, layer_rules, word_rules
 from jvlm.convert.engine import Rule
 from jvlm.convert.files import Tensors
+from jvlm.convert.hf import fields_to_hf
 from jvlm.convert.openai import count_layers
+from jvlm.convert.pickled import PickledFamily, Reading
 from jvlm.convert.rules import heads, linear
 from jvlm.convert.timm import vit_config, vit_rules
 from jvlm.models.albef import ALBEFClassifierConfig, ALBEFConfig, ALBEFVQAConfig
@@ -36,13 +38,7 @@ SKIP = (
 
 # Name of a model -> its config.
 KINDS = {config.kind: config for config in (ALBEFConfig, ALBEFVQAConfig, ALBEFClassifierConfig)}
-# The objective's name -> the file's, which has features as columns.
-QUEUES = {
-    "image": "image_queue",
-    "text": "text_queue",
-    "image_id": "idx_queue",
-    "pointer": "queue_ptr",
-}
+QUEUES = {"image": "image_queue", "text": "text_queue", "pointer": "queue_ptr"}
 TYPES = r".*embeddings\.token_type_embeddings\.weight"
 # Tokens of a text: configs/*.yaml of the official code; LAVIS's `max_txt_len`, and 35 of
 # `compute_sim_matrix`.
@@ -50,8 +46,8 @@ LENGTH = 30
 LAVIS_LENGTHS = {"albef": 35, "albef_vqa": 25, "albef_classifier": 40}
 
 
-def is_albef(keys: Collection[str]) -> bool:
-    """Whether tensors have ALBEF's names; BLIP's text attends to the image in every layer."""
+def is_own(keys: Collection[str]) -> bool:
+    """Whether tensors have ALBEF's names. BLIP's text attends to the image in every layer."""
     first = re.compile(r"text_encoder\.(bert\.)?encoder\.layer\.0\.(\w+)\..*")
     parts = {match[2] for key in keys if (match := first.fullmatch(key))}
     is_text_alone = "attention" in parts and "crossattention" not in parts
@@ -111,6 +107,14 @@ def _text(shapes: Mapping[str, Sequence[int]], prefix: str, depth: int) -> BertC
         shapes[f"{prefix}.encoder.layer.0.intermediate.dense.weight"][0],
         num_types=shapes.get(f"{embeddings}.token_type_embeddings.weight", (0,))[0],
     )
+
+
+def read_as(cfg: Any, variant: str | None) -> Reading:
+    """The model as ALBEF's own code reads a file, or LAVIS."""
+    if variant == "lavis" or (variant is None and not cfg.text.num_types):
+        cfg = without_types(cfg)
+        return Reading(cfg, "lavis", LAVIS_LENGTHS[cfg.kind], cleaning(cfg.kind, lavis=True))
+    return Reading(cfg, "albef", LENGTH, cleaning(cfg.kind, lavis=False))
 
 
 def without_types(cfg: ALBEFConfig | ALBEFVQAConfig | ALBEFClassifierConfig) -> Any:
@@ -198,3 +202,77 @@ def _encoders(m: str, text: str, depth: int) -> tuple[Rule, ...]:
         *layer_rules(text, "text/blocks"),
         *layer_rules(text, "fusion/blocks", first=depth),
     )
+
+
+def copies(cfg: Any, keys: Iterable[str]) -> dict[str, str]:
+    """Key -> the one whose values it has."""
+    same = {}
+    for key in keys:
+        stem, found, _ = key.partition(".predictions.bias")
+        if found:
+            model = stem.removesuffix(".cls")
+            same[f"{stem}.predictions.decoder.bias"] = key
+            table = f"{model}.bert.embeddings.word_embeddings.weight"
+            same[f"{stem}.predictions.decoder.weight"] = table
+        if cfg.kind == "albef_classifier" and cfg.num_images == 2:
+            match = re.fullmatch(
+                r"(.*layer\.)(\d+)(\.crossattention\.self\.(?:key|value)\..*)", key
+            )
+            if match and (int(match[2]) - cfg.text.depth) % 2:
+                same[f"{match[1]}{int(match[2]) - 1}{match[3]}"] = key
+    return same
+
+
+def averaged(cfg: Any) -> tuple[str, ...]:
+    """What has an average: everything but the head of matches; nothing in text assignment."""
+    if cfg.kind == "albef_classifier" and cfg.head == "linear":
+        return ()
+    towers = ("visual_encoder", "text_encoder", "text_decoder")
+    return (*towers, "vision_proj", "text_proj", "cls_head")
+
+
+def absent(cfg: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+    """The token types of LAVIS's models; `text_proj` and `temp` of text assignment."""
+    types = ((key.partition(".word_embeddings.")[0], key) for key in shapes if ".word_emb" in key)
+    more = {f"{stem}.token_type_embeddings.weight": (2, shapes[key][1]) for stem, key in types}
+    if cfg.kind == "albef_classifier" and cfg.head == "linear":
+        more["text_proj.weight"] = (cfg.embed_dim, cfg.text.width)
+        more |= {"text_proj.bias": (cfg.embed_dim,), "temp": ()}
+    return {key: shape for key, shape in more.items() if key not in shapes}
+
+
+def queues(cfg: Any) -> Mapping[str, str]:
+    """The objective's names -> the file's."""
+    if cfg.kind != "albef":
+        return {}
+    return QUEUES if cfg.mlm else QUEUES | {"image_id": "idx_queue"}
+
+
+def config_files(cfg: Any) -> dict[str, dict]:
+    """configs/config_bert.json of the official code."""
+    bert = fields_to_hf(cfg.text, FIELDS) | {
+        "model_type": "bert",
+        "type_vocab_size": 2,
+        "num_hidden_layers": cfg.text.depth + cfg.fusion_depth,
+        "fusion_layer": cfg.text.depth,
+        "encoder_width": cfg.vision.width,
+    }
+    return {"config_bert.json": bert}
+
+
+FAMILY = PickledFamily(
+    name="albef",
+    title="ALBEF",
+    kinds=KINDS,
+    config_from_tensors=config_from_tensors,
+    variants=("original", "lavis"),
+    read_as=read_as,
+    rules=rules,
+    skip=skip,
+    copies=copies,
+    averaged=averaged,
+    absent=absent,
+    queues=queues,
+    queue_size=65536,  # configs/Pretrain.yaml.
+    config_files=config_files,
+)

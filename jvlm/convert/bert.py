@@ -34,23 +34,14 @@ def embedding_rules(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def layer_rules(
-    source: str, block: str, fused: bool = False, first: int = 0, step: int = 1
+    source: str, block: str, fused: bool = False, first: int = 0, step: int = 1, own: str = ""
 ) -> tuple[Rule, ...]:
-    """Layers `first`, `first + step`, ... into the stack `block`."""
+    """Layers `first`, `first + step`, ... into the stack `block`; `own` as in `self_rules`."""
     layer = source + ".encoder.layer.{layer}"
-    own = f"{layer}.attention.self"
-    if fused:
-        attention = (heads(f"{own}.Wqkv", f"{block}/attn/{n}", (i, 3)) for i, n in enumerate("qkv"))
-        out = f"{own}.out_proj"
-    else:
-        attention = _queries_keys_values(own, f"{block}/attn")
-        out = f"{layer}.attention.output.dense"
     cross = f"{layer}.crossattention"
     rules = (
-        *sum(attention, ()),
-        *heads_out(out, f"{block}/attn/out"),
-        *norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
-        *sum(_queries_keys_values(f"{cross}.self", f"{block}/cross_attn"), ()),
+        *self_rules(source, block, fused, own),
+        *queries_keys_values(f"{cross}.self", f"{block}/cross_attn"),
         *heads_out(f"{cross}.output.dense", f"{block}/cross_attn/out"),
         *norm(f"{cross}.output.LayerNorm", f"{block}/cross_norm"),
         *linear(f"{layer}.intermediate.dense", f"{block}/mlp/up"),
@@ -58,6 +49,23 @@ def layer_rules(
         *norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
     )
     return tuple(dataclasses.replace(rule, first=first, step=step) for rule in rules)
+
+
+def self_rules(source: str, block: str, fused: bool = False, own: str = "") -> tuple[Rule, ...]:
+    """Self-attention of all layers and its norm, as `<own>attn` and `<own>norm1` of a block."""
+    layer = source + ".encoder.layer.{layer}"
+    names, attention = f"{layer}.attention.self", f"{block}/{own}attn"
+    out = f"{layer}.attention.output.dense"
+    if fused:
+        parts = (heads(f"{names}.Wqkv", f"{attention}/{n}", (i, 3)) for i, n in enumerate("qkv"))
+        into, out = sum(parts, ()), f"{names}.out_proj"
+    else:
+        into = queries_keys_values(names, attention)
+    return (
+        *into,
+        *heads_out(out, f"{attention}/out"),
+        *norm(f"{layer}.attention.output.LayerNorm", f"{block}/{own}norm1"),
+    )
 
 
 def word_rules(source: str, target: str) -> tuple[Rule, ...]:
@@ -69,9 +77,11 @@ def word_rules(source: str, target: str) -> tuple[Rule, ...]:
     )
 
 
-def _queries_keys_values(source: str, target: str) -> list[tuple[Rule, ...]]:
+def queries_keys_values(source: str, target: str) -> tuple[Rule, ...]:
+    """What an attention makes of its inputs, from three Linears."""
     names = {"query": "q", "key": "k", "value": "v"}
-    return [heads(f"{source}.{theirs}", f"{target}/{ours}") for theirs, ours in names.items()]
+    rules = (heads(f"{source}.{theirs}", f"{target}/{ours}") for theirs, ours in names.items())
+    return sum(rules, ())
 
 
 HF_RULES = (

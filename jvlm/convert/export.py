@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model as the files of a published format."""
 
+import dataclasses
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,16 @@ import numpy as np
 
 from jvlm import adapters, paths
 from jvlm.config import from_dataclass
-from jvlm.convert import albef, albef_export, engine, openai, peft
+from jvlm.convert import engine, openai, peft, pickled
+from jvlm.convert.families import HF_MODELS, PICKLED, HFFamily
 from jvlm.convert.files import write_safetensors
 from jvlm.convert.hf import preprocess_to_hf
-from jvlm.convert.published import HF_FAMILIES
 from jvlm.errors import UserError, did_you_mean
 from jvlm.models.clip import CLIPConfig
 
-FORMATS = ("hf", "open_clip", "albef", "peft")
+FORMATS = ("hf", "open_clip", *sorted({family.name for family in PICKLED.values()}), "peft")
+# Fields without which a model with its weights computes the same.
+UNSPOKEN = ("logit_scale_init", "temperature_init", "drop_path", "image_mean", "image_std")
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -42,15 +46,15 @@ def export(
     Args:
       folder: to write into.
       format: one of `FORMATS`.
-      model: key of `models.MODELS`, which is transformers' model type.
+      model: key of `models.MODELS`.
       cfg: the model's config.
       params: nested dict.
       dtype: a key of `DTYPES`.
       steps: image transforms, or None.
-      cleaning: text transforms, which only 'albef' keeps.
+      cleaning: text transforms, which only 'albef' and 'blip' keep.
       max_len: tokens of a text, where the model has a tokenizer.
       generation: content of generation_config.json; none is written where it is empty.
-      momentum: () -> (the parameters' moving average or None, queues), see `albef_export`.
+      momentum: () -> (the parameters' moving average or None, queues), see `pickled.export`.
 
     Raises:
       UserError: the format cannot express the model.
@@ -58,25 +62,29 @@ def export(
     for value, options, what in ((format, FORMATS, "format"), (dtype, DTYPES, "dtype")):
         if value not in options:
             raise UserError(f"export: {what} {value!r} is unknown.{did_you_mean(value, options)}")
-    own = ("albef",) if model in albef.KINDS else ("hf", "open_clip", "peft")
-    if model not in (*albef.KINDS, *HF_FAMILIES):
+    own = PICKLED.get(model)
+    formats = ("hf", "open_clip", "peft") if model in HF_MODELS else ()
+    formats = (*([own.name] if own else []), *formats)
+    if not formats:
         raise UserError(f"export: no format has {model} by itself")
-    if format not in own:
-        raise UserError(f"format {format!r} has no {model}: export with format={own[0]!r}")
+    if format not in formats:
+        raise UserError(f"format {format!r} has no {model}: export with format={formats[0]!r}")
     if format == "peft":
-        return peft.export(folder, HF_FAMILIES[model].rules(cfg), params)
+        return peft.export(folder, HF_MODELS[model].rules(cfg), params)
     changed = [what for what, where in adapters.forms(params).items() if where]
     if changed:
         what = {"lora": "adapters: merge_adapters(), or export format='peft'"}.get(
             changed[-1], "quantised weights, which no published format has: load without quantise="
         )
         raise UserError(f"export: the model has {what}")
-    if format == "albef":
-        about = dict(preprocess=steps, cleaning=cleaning, max_len=max_len or albef.LENGTH)
-        return albef_export.export(folder, cfg, params, DTYPES[dtype], *momentum(), **about)
+    if own and format == own.name:
+        length = max_len or own.read_as(cfg, None).max_len
+        about = dict(preprocess=steps, cleaning=cleaning, max_len=length)
+        return pickled.export(folder, own, cfg, params, DTYPES[dtype], *momentum(), **about)
     if format == "hf":
-        family = HF_FAMILIES[model]
+        family = HF_MODELS[model]
         what, rules, name = f"transformers' {model}", family.rules(cfg), "model.safetensors"
+        cfg, params = _stated(family, cfg, params)
         content = _expressed(cfg, family.towers, family.to_hf, family.from_hf, what)
         files: dict[str, Any] = {"config.json": {**content, "dtype": dtype}}
         if generation:
@@ -99,6 +107,14 @@ def export(
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, indent=2) + "\n")
     write_safetensors(folder / name, engine.store(rules, params, DTYPES[dtype]), DTYPES[dtype])
+
+
+def _stated(family: HFFamily, cfg: Any, params: Mapping) -> tuple[Any, Mapping]:
+    """Moves what a format keeps in its config from the parameters to ours."""
+    flat = paths.flatten(params)
+    moved = {field: flat.pop(path) for path, field in family.in_config.items() if path in flat}
+    stated = {field: float(np.asarray(value)) for field, value in moved.items()}
+    return dataclasses.replace(cfg, **stated), paths.unflatten(flat)
 
 
 def _expressed(
@@ -133,15 +149,16 @@ def _meaning(cfg: Any) -> dict[str, Any]:
     flat = {}
     for key, value in paths.flatten(from_dataclass(cfg)).items():
         name = key.rpartition("/")[2]
-        if name in ("logit_scale_init", "image_mean", "image_std") or name.endswith("dropout"):
+        if name in UNSPOKEN or name.endswith("dropout"):
             continue
         flat[key] = value is not None if name == "logit_bias_init" else value
     if not isinstance(cfg, CLIPConfig):
         for name, default in (("decoder_depth", "depth"), ("num_kv_heads", "num_heads")):
             if name in flat:
                 flat[name] = flat[name] or flat[default]
-        if "head_dim" in flat:
-            flat["head_dim"] = flat["head_dim"] or flat["width"] // flat["num_heads"]
+        for key in [key for key in flat if key.endswith("head_dim")]:
+            sizes = (flat[key.removesuffix("head_dim") + name] for name in ("width", "num_heads"))
+            flat[key] = flat[key] or operator.floordiv(*sizes)
         return flat
     if cfg.text.kind == "transformer" and cfg.text.pool != "eos":
         del flat["text/eos_id"]

@@ -222,6 +222,24 @@ class Renamed:
         return self._tensors.read(self._keys[key], part, axis)
 
 
+class Supplied:
+    """Tensors, and some that the checkpoint states elsewhere. See `Tensors`.
+
+    Args:
+      tensors: as they are.
+      values: key -> scalar.
+    """
+
+    def __init__(self, tensors: Tensors, values: Mapping[str, float]):
+        self.name, self._tensors = tensors.name, tensors
+        self._values = {key: np.float32(value) for key, value in values.items()}
+        self.shapes = {**tensors.shapes, **dict.fromkeys(self._values, ())}
+
+    def read(self, key: str, part: tuple[int, int] = (0, 1), axis: int = 0) -> np.ndarray:
+        value = self._values.get(key)
+        return self._tensors.read(key, part, axis) if value is None else np.asarray(value)
+
+
 def _torch_state(path: Path) -> Mapping[str, Any]:
     """The state dict in a file; its tensors can be read."""
     if not path.is_file():

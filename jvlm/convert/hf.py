@@ -130,6 +130,12 @@ _CLIP = dict(
 )
 # Image processors by class, with what they do where a file is silent.
 PROCESSORS: dict[str, dict[str, Any]] = {
+    "Blip": dict(
+        size={"height": 384, "width": 384},
+        do_center_crop=False,
+        image_mean=CLIP_MEAN,
+        image_std=CLIP_STD,
+    ),
     "CLIP": _CLIP,
     "ChineseCLIP": _CLIP,
     "Siglip": dict(

@@ -125,6 +125,12 @@ class TextTasks:
             texts += found[: len(found) // len(rows) * min(len(rows), count - rows[0])]
         return texts
 
+    def check_batch(
+        self, batch: Mapping[str, Any], *, allowed_texts: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Raises what `generate_batch` would raise, before it does anything."""
+        self._generator.check(batch, self._constrained(options, allowed_texts))
+
     def generate_ids(
         self, batch: Mapping[str, Any], rows: Sequence[int] | None = None, **options: Any
     ) -> np.ndarray:
@@ -307,7 +313,8 @@ class Speaker(TextTasks):
 def _pieces(count: int) -> Iterator[np.ndarray]:
     """Row numbers, so many at a time; the last piece is filled up with the last row."""
     size = min(count, ROWS)
-    for start in progress.bar(range(0, count, size), unit="batch"):
+    starts = range(0, count, size)
+    for start in progress.bar(starts, unit="batch") if len(starts) > 1 else starts:
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 

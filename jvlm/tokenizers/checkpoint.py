@@ -16,7 +16,7 @@ from jvlm.tokenizers.wordpiece import WordPiece
 
 # Where those that a SentencePiece model makes have it.
 PIECES = {"LlamaTokenizer": "tokenizer.model", "T5Tokenizer": "spiece.model"}
-FAMILIES = ("hf", "open_clip", "openai", "cn_clip", "albef", "lavis")
+FAMILIES = ("hf", "open_clip", "openai", "cn_clip", "albef", "blip", "lavis")
 
 # What transformers calls the tokenizer of these models, and of folders with only these files.
 BY_MODEL = {
@@ -69,8 +69,8 @@ def from_checkpoint(
         return ClipBPE.read(_bpe(folder), max_len or 77, special_tokens=(SOT, EOT))
     if family == "cn_clip":
         return WordPiece.read(folder / "vocab.txt", max_len or 52, rules="google")
-    if family in ("albef", "lavis"):  # LAVIS's ALBEF has the stock tokenizer.
-        return WordPiece.read(folder / "vocab.txt", max_len or 30, sep=family == "lavis")
+    if family in ("albef", "blip", "lavis"):  # BLIP and LAVIS have the stock tokenizer.
+        return WordPiece.read(folder / "vocab.txt", max_len or 30, sep=family != "albef")
     if family == "open_clip":
         return _open_clip(folder, open_clip, max_len)
     if not kind:
@@ -135,7 +135,7 @@ def has_tokenizer(path: str | os.PathLike, family: str) -> bool:
     bpe = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
     if family == "openai":
         return bpe or (folder / GZ).is_file()
-    if family in ("cn_clip", "albef", "lavis"):
+    if family in ("cn_clip", "albef", "blip", "lavis"):
         return (folder / "vocab.txt").is_file()
     known = _class_name(folder) is not None
     return known or (family == "open_clip" and (folder / GZ).is_file())

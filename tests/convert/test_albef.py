@@ -13,7 +13,7 @@ import pytest
 import jvlm
 from jvlm import sharding
 from jvlm.checkpoint import Checkpoints
-from jvlm.convert import albef_export, torch_file
+from jvlm.convert import albef, pickled, torch_file
 from jvlm.errors import UserError
 from jvlm.models import MODELS, build_model
 from jvlm.pretrained import abstract_params
@@ -94,7 +94,7 @@ def test_every_published_tensor_is_written(name):
     cfg = MODELS[kind][2][variant]
     module = MODELS[kind][0](cfg)
     params = jax.eval_shape(module.init, jax.random.key(0), module.dummy_batch(1))["params"]
-    weights, same = albef_export.lay_out(cfg, params, np.float32, None, {})
+    weights, same = pickled.lay_out(albef.FAMILY, cfg, params, np.float32, None, {})
     shapes = {key: tuple(entry.shape) for key, entry in weights.items()}
     shapes |= {key: shapes[original] for key, original in same.items()}
     assert shapes == published_shapes.read("albef")[name].tensors
@@ -111,7 +111,7 @@ def test_what_albef_cannot_express_is_said(tmp_path):
     vision = dataclasses.replace(m.config.vision, activation="quick_gelu")
     cfg = dataclasses.replace(m.config, vision=vision)
     with pytest.raises(UserError, match="vision/activation='quick_gelu' .only 'gelu'"):
-        albef_export.lay_out(cfg, m.params, np.float32, None, {})
+        pickled.lay_out(albef.FAMILY, cfg, m.params, np.float32, None, {})
 
 
 LAVIS = {
@@ -164,7 +164,7 @@ def test_lavis_reads_the_original_file_its_own_way(tmp_path):
     cleaned = [m.processor.clean(text) for m in (original, lavis)]
     assert [c[0] for c in cleaned] == ["a well known persons dog", "a well-known <person>'s dog"]
     assert [len(c[1].split()) for c in cleaned] == [30, 50]
-    with pytest.raises(UserError, match="choose 'original' or 'lavis'"):
+    with pytest.raises(UserError, match="choose from original, lavis"):
         jvlm.load(path, variant="base")
 
 

@@ -180,11 +180,11 @@ BAD = {
         lambda f: (f / "preprocessor_config.json").write_text(
             '{"image_processor_type": "ViTImageProcessor"}'
         ),
-        "image processor 'ViTImageProcessor' is unknown, jvlm knows CLIP, ChineseCLIP, Siglip",
+        "image processor 'ViTImageProcessor' is unknown, jvlm knows Blip, CLIP",
     ),
     "another family": (
         lambda f: edit(f, lambda c: c.update(model_type="vilt")),
-        "config.json: model_type 'vilt'; jvlm reads bert, chinese_clip, clip, gpt2, llama, opt",
+        "config.json: model_type 'vilt'; jvlm reads bert, blip, chinese_clip, clip, gpt2, llama",
     ),
     "a config of another depth": (
         lambda f: edit(f, lambda c: c["vision_config"].update(num_hidden_layers=3)),
