@@ -434,7 +434,7 @@ class BLIPClassifier(Classifier):
     ) -> jax.Array:
         mask = text != self.cfg.text.pad_id if text_mask is None else text_mask
         if self.cfg.enc_id is not None:
-            text = text.at[:, 0].set(self.cfg.enc_id)
+            text = jnp.where(jnp.arange(text.shape[1]) == 0, self.cfg.enc_id, text)
         x = self.text(text, mask, images)[:, 0]
         return self.class_proj(jax.nn.relu(self.hidden_proj(x)))
 
