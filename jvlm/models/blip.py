@@ -96,10 +96,7 @@ class BLIPCaptioner(nn.Module):
     predicts_next = True
     # configs/caption_coco.yaml: 20 tokens at most and 5 at least, with the 4 of its prompt. It asks
     # for transformers 4.15.
-    captioning = {
-        **{"num_beams": 3, "max_new_tokens": 16, "min_new_tokens": 1},
-        "beam_search": "early",
-    }
+    captioning = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="early")
 
     def setup(self):
         self.vision = ViT(self.cfg.vision, self.compute)
