@@ -82,7 +82,7 @@ def add_generation(parser: argparse.ArgumentParser, default: str = "greedy by de
     )
     group.add_argument(
         "--beam_search",
-        choices=("new", "early"),
+        choices=("current", "legacy"),
         help="beams: how transformers searches, or did before 4.36 (BLIP's captions)",
     )
     group.add_argument(

@@ -4,7 +4,7 @@
 
 Before 4.36 it did otherwise (generation_beam_search.py), and captions of that time were chosen so:
 a beam's length counted the prompt and not the end token, hope was measured by the best of all
-candidates, and what still ran at the last token was added to what had ended (`Rules.early`).
+candidates, and what still ran at the last token was added to what had ended (`Rules.legacy`).
 
 A row stops for itself, where that search goes on until the whole batch has ended: a prompt's answer
 is that of the prompt alone.
@@ -30,8 +30,8 @@ class Rules:
       limit: int32 scalar, new tokens at most.
       eos: int32[E].
       keys: of the rows [B], from which samples are drawn; None without.
-      early: bool scalar, search as transformers did before 4.36.
-      prompts: int32[B], tokens of the prompts; read where `early`.
+      legacy: bool scalar, search as transformers did before 4.36.
+      prompts: int32[B], tokens of the prompts; read where `legacy`.
     """
 
     length_penalty: jax.Array
@@ -40,7 +40,7 @@ class Rules:
     limit: jax.Array
     eos: jax.Array
     keys: jax.Array | None
-    early: jax.Array
+    legacy: jax.Array
     prompts: jax.Array
 
 
@@ -51,7 +51,7 @@ class Beams:
     Attributes:
       scores: float32[B, n], log-probabilities of the running ones.
       ended: int32[B, n, H], tokens of the others.
-      ended_scores: float32[B, n], theirs over length ** penalty; see `Rules.early`.
+      ended_scores: float32[B, n], theirs over length ** penalty; see `Rules.legacy`.
       ended_lengths: int32[B, n], their new tokens; 0 where fewer than n have ended.
       improvable: bool[B], whether a running sequence may yet come among them.
     """
@@ -114,7 +114,7 @@ def advance(
     candidates = _take(tokens, parents)
     candidates = jax.lax.dynamic_update_slice_in_dim(candidates, ids[..., None], column, axis=2)
     last = length >= rules.limit
-    ends = jnp.isin(ids, rules.eos) | (last & ~rules.early)
+    ends = jnp.isin(ids, rules.eos) | (last & ~rules.legacy)
 
     running, chosen = choose.top_k(jnp.where(ends, OUT, scores), width)
     next_tokens, parents = _take(candidates, chosen), _take(parents, chosen)
@@ -123,20 +123,20 @@ def advance(
     has_ended = ends & (jnp.arange(count) < width)
     full = (beams.ended_lengths > 0).all(1)
     closed = (full & rules.at_once) | ~beams.improvable
-    before = jnp.where(rules.early, rules.prompts - 1, 0)[:, None]  # Counts beside the new tokens.
+    before = jnp.where(rules.legacy, rules.prompts - 1, 0)[:, None]  # Counts beside the new tokens.
     by_length = lambda scores, tokens: scores / tokens.astype(jnp.float32) ** rules.length_penalty
     final = by_length(scores, length + before)
     beams = _close(beams, candidates, final, has_ended & ~closed[:, None], length)
 
     hopeful = jnp.where(rules.never & (rules.length_penalty > 0), rules.limit, length)
-    best = jnp.where(rules.early, scores.max(1), running[:, 0])
+    best = jnp.where(rules.legacy, scores.max(1), running[:, 0])
     most = by_length(best[:, None], hopeful + before)
     least = jnp.where(beams.ended_lengths > 0, beams.ended_scores.min(1, keepdims=True), OUT)
     improvable = beams.improvable & (most > least).any(1)
     full = (beams.ended_lengths > 0).all(1)
     done = ~improvable | (full & rules.at_once) | ends.all(1)
 
-    remain = jnp.broadcast_to((last & rules.early & ~done)[:, None], running.shape)
+    remain = jnp.broadcast_to((last & rules.legacy & ~done)[:, None], running.shape)
     final = by_length(running, length + before + 1)
     beams = _close(beams, next_tokens, final, remain, length)
     return beams.replace(scores=running, improvable=improvable), next_tokens, parents, done

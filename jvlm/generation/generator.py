@@ -215,7 +215,7 @@ class Generator:
                 limit=limit,
                 eos=ends,
                 keys=None if keys is None else keys[:, 0],
-                early=jnp.bool_(options.beam_search == "early"),
+                legacy=jnp.bool_(options.beam_search == "legacy"),
                 prompts=jnp.asarray(columns - prompts.begin),
             )
         job = loop.Job(

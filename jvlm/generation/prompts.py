@@ -88,6 +88,9 @@ def check_prompts(
             f"generate: prompt {numbers[row]} has the id {text[row, column]}, the model has "
             f"{model.vocab_size} tokens: use its own tokenizer"
         )
+    first = getattr(model.cfg, "first_id", None)
+    if first is not None:  # What the model reads; penalties of what was there see it too.
+        text = np.where(mask & (np.cumsum(mask, axis=1) == 1), first, text)
     batch |= {"text": text, "text_mask": mask}
     if model.encoder_decoder:
         if "decoder_text" not in batch:

@@ -58,6 +58,11 @@ class BLIPCaptionerConfig:
         check_towers(self)
 
     @property
+    def first_id(self) -> int | None:
+        """What the first token of a text that is written becomes."""
+        return self.text.bos_id
+
+    @property
     def eos_id(self) -> int | tuple[int, ...] | None:
         """What a caption ends with."""
         return self.text.eos_id
@@ -96,7 +101,7 @@ class BLIPCaptioner(nn.Module):
     predicts_next = True
     # configs/caption_coco.yaml: 20 tokens at most and 5 at least, with the 4 of its prompt. It asks
     # for transformers 4.15.
-    captioning = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="early")
+    captioning = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="legacy")
 
     def setup(self):
         self.vision = ViT(self.cfg.vision, self.compute)
@@ -306,7 +311,7 @@ class BLIPVQA(Answerer):
     # `rank_answer`; its losses are smoothed.
     ranking = {"preselect": 128, "label_smoothing": 0.1}
     # `inference='generate'`: 10 tokens, the first of which is [DEC].
-    answering = {"num_beams": 3, "max_new_tokens": 9, "beam_search": "early"}
+    answering = {"num_beams": 3, "max_new_tokens": 9, "beam_search": "legacy"}
 
     def setup(self):
         self.vision = ViT(self.cfg.vision, self.compute)

@@ -32,12 +32,12 @@ def everything():
     return of
 
 
-@pytest.mark.parametrize("search", ["new", "early"])
+@pytest.mark.parametrize("search", ["current", "legacy"])
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0, 2.0, -1.0])
 def test_a_wide_beam_finds_the_best_of_all(lm, generate, everything, penalty, search):
     model, params = lm("gpt2", **SIZES)
     scores = everything(model, params)
-    length = len if search == "new" else lambda a: PROMPT.size + len(a) - (EOS in a)
+    length = len if search == "current" else lambda a: PROMPT.size + len(a) - (EOS in a)
     ranked = sorted(scores, key=lambda a: -scores[a] / length(a) ** penalty)
     got = generate(
         "gpt2",

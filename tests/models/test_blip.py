@@ -108,7 +108,7 @@ def until_the_end(rows, first=0):
 
 CAPTION = dict(max_new_tokens=9, min_new_tokens=2)  # Of 12 and 5 tokens, three are the prompt's.
 
-BEAMS = dict(num_beams=3, beam_search="early")
+BEAMS = dict(num_beams=3, beam_search="legacy")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_answers():
     batch["text_mask"] = np.ones(batch["text"].shape, bool)
     answer = lambda **options: until_the_end(of.ids(params, batch, of.model.answering | options))
     assert answer() == until_the_end(golden["generated"], 1)
-    assert answer(beam_search="new") != answer()  # As transformers searches today.
+    assert answer(beam_search="current") != answer()  # As transformers searches today.
 
 
 def test_ranking_of_answers():
