@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jvlm.convert.bert import FIELDS, bert_rules
 from jvlm.convert.blip import LENGTHS, PROMPT, decoder_rules
 from jvlm.convert.engine import Rule
@@ -128,7 +130,9 @@ def config_from_hf(config: Mapping[str, Any]) -> BLIPCaptionerConfig | BLIPVQACo
     if model == "blip":
         scale = config.get("logit_scale_init_value", 2.6592)
         embed_dim = config.get("image_text_hidden_size", 256)
-        sizes = dict(embed_dim=embed_dim, temperature_init=math.exp(-scale))
+        # A float32, as the parameter is, so that it is the same after any number of round trips.
+        temperature = float(np.float32(math.exp(-scale)))
+        sizes = dict(embed_dim=embed_dim, temperature_init=temperature)
         return BLIPConfig(tower, med(encoder=True), **sizes)
     if tower.width != fields["width"]:
         raise UserError(
