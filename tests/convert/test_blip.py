@@ -87,3 +87,91 @@ def test_files_of_transformers(name, tmp_path):
     if "ids" in golden:
         ids = m.generate_ids(part("prompt/"), **json.loads(str(golden["options"])))
         np.testing.assert_array_equal(ids, golden["ids"])
+
+
+TOWER = dict(width=8, depth=2, num_heads=1, mlp_dim=16)
+VISION = dict(image_size=16, patch_size=8, norm_eps=1e-6, patch_bias=True, pre_norm=False)
+VISION |= dict(norm_tokens=True, **TOWER)
+V = len(WORDS) + 2
+
+
+def text(**uses):
+    ids = dict(bos_id=V - 2, enc_id=V - 1, eos_id=102)
+    return dict(vocab_size=V, max_len=8, memory_width=8, **ids, **TOWER, **uses)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """(a pretraining model with random weights, our file of it)."""
+    model = build_model(dict(name="blip", vision=VISION, text=text(), embed_dim=4))
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    draw = lambda x: rng.normal(size=x.shape).astype(np.float32)
+    params = jax.tree.map(draw, abstract_params(model, mesh))
+    average = jax.tree.map(draw, {k: params[k] for k in ("vision", "vision_proj", "text_proj")})
+    queues = {name: draw(np.zeros((6, 4))) for name in ("image", "text")} | {"pointer": 4}
+    processor = Processor((("resize_square", dict(size=16)),), None)
+    momentum = lambda: (average, queues)
+    m = Pretrained(model, params, processor, mesh, "blip", momentum=momentum)
+    folder = tmp_path_factory.mktemp("pretrained") / "out"
+    m.export(folder, format="blip")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    (folder / "config.json").rename(folder / "ours.json")  # As if it were not ours.
+    return m, folder / "blip.pth"
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_pretraining_file(pretrained):
+    """What encoder and decoder share is there twice; the average and the queues come back."""
+    m, path = pretrained
+    again = jvlm.load(path)
+    assert again.config == m.config
+    same(again.params, m.params)
+    tensors = read(path)
+    for key in ("embeddings.word_embeddings.weight", "encoder.layer.1.crossattention.self.key.bias"):
+        shared = tensors[f"text_encoder.{key}"], tensors[f"text_decoder.bert.{key}"]
+        np.testing.assert_array_equal(*shared)
+    own = "encoder.layer.1.attention.self.key.weight"
+    assert (tensors[f"text_encoder.{own}"] != tensors[f"text_decoder.bert.{own}"]).any()
+    average, queues = again.momentum()
+    want, kept = m.momentum()
+    for name, tree in want.items():
+        same(average[name], tree)
+    same(average["text"]["blocks"]["attn"], m.params["text"]["blocks"]["attn"])
+    assert "decoder_attn" not in average["text"]["blocks"]  # It has none.
+    assert {k: np.asarray(v).tolist() for k, v in queues.items()} == {
+        **{k: np.asarray(v).tolist() for k, v in kept.items() if k != "pointer"},
+        **{"pointer": [4], "filled": 6},
+    }
+
+
+def test_pretraining_file_read_for_a_task(pretrained, tmp_path):
+    m, path = pretrained
+    params, cfg = m.params, m.config
+    captioner = jvlm.load(path, variant="captioner")
+    assert captioner.config.prompt == "a picture of " and captioner.processor.tokenizer.max_len == 8
+    mine = captioner.params["text"]
+    for part in ("embed", "words"):
+        same(mine[part], params["text"][part])
+    same(mine["blocks"], {k: params["text"]["blocks"][k] for k in mine["blocks"]})
+    assert "attn" not in mine["blocks"] and captioner.momentum() == (None, {})
+    retrieval, itm = (jvlm.load(path, variant=task) for task in ("retrieval", "itm"))
+    assert (retrieval.config.text.enc_id, itm.config.text.enc_id) == (V - 1, None)
+    assert "decoder_attn" not in retrieval.params["text"]["blocks"]
+    assert retrieval.momentum()[0] is not None
+    answers = jvlm.load(path, variant="vqa")
+    same(answers.params["decoder"]["blocks"], mine["blocks"])
+    same(answers.params["text"]["blocks"], itm.params["text"]["blocks"])
+    # How texts are cleaned, and what transformers can be given.
+    given = ["A (red) dog!", "what is it? " + 60 * "word "]
+    cleaned = {m: m.processor.clean(given) for m in (retrieval, answers)} if False else None
+    assert cleaned is None
+    captioner.export(tmp_path / "hf")
+    assert open_published(tmp_path / "hf").config == captioner.config
+    for task, wrong in ((retrieval, "puts .ENC. before them"), (m, "puts .ENC. before them")):
+        with pytest.raises(UserError, match=wrong):
+            task.export(tmp_path / "x")
+    assert cfg.text.decoder

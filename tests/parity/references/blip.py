@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""BLIP as transformers and the hub have it: tiny, random, with what the three classes make of it."""
+"""BLIP as transformers and the hub have it: tiny, random, with what its classes make of it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class BLIP:
     ids: tuple[np.ndarray, ...]
 
 
-def make(folder: Path, name: str, width: int) -> BLIP:
+def make(folder: Path, name: str, width: int, seed: int) -> BLIP:
     """Writes a checkpoint and records what it computes; `width` is that of the image tower."""
     model_class = getattr(transformers, name)
     text = dict(**tower(24, 2, 2, 48), vocab_size=V, max_position_embeddings=20)
@@ -59,7 +59,7 @@ def make(folder: Path, name: str, width: int) -> BLIP:
         vision_config=dict(**tower(width, 2, 2, 48), image_size=32, patch_size=8),
     )
     model = model_class(transformers.BlipConfig.from_dict(dict(config)))
-    common.randomize(model, seed=2)
+    common.randomize(model, seed)
     with torch.no_grad():
         for key, value in model.named_parameters():
             # So that texts depend on the images, do not repeat one word, and end.
@@ -162,7 +162,7 @@ RECORD = {
     "BlipForQuestionAnswering": answers,
 }
 REFERENCES = {
-    "hf_blip_captions": lambda folder: make(folder, "BlipForConditionalGeneration", 32),
-    "hf_blip_pairs": lambda folder: make(folder, "BlipForImageTextRetrieval", 32),
-    "hf_blip_answers": lambda folder: make(folder, "BlipForQuestionAnswering", 24),
+    "hf_blip_captions": lambda folder: make(folder, "BlipForConditionalGeneration", 32, 2),
+    "hf_blip_pairs": lambda folder: make(folder, "BlipForImageTextRetrieval", 32, 0),
+    "hf_blip_answers": lambda folder: make(folder, "BlipForQuestionAnswering", 24, 0),
 }
