@@ -63,6 +63,8 @@ def base() -> ConfigDict:
             # Steps that a rate is held for; None changes it every step.
             warmup_every=None,
             decay_every=None,
+            decay_rate=1.0,
+            warmup_begin=1,
             accumulate=1,
         )
     )

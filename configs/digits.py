@@ -35,7 +35,7 @@ def source(split: str, test: bool = False) -> dict:
     return dict(kind="tfds", name=name, split=split, data_dir=None)
 
 
-def tokenizer(max_len: int) -> dict:
+def tokenizer(max_len: int, end: bool = False) -> dict:
     """Whole words of captions, questions and answers, the same whoever trains it."""
     return dict(
         kind="sentencepiece",
@@ -43,7 +43,7 @@ def tokenizer(max_len: int) -> dict:
         vocab_size=256,
         max_len=max_len,
         start=True,
-        end=False,
+        end=end,
         train_on=("captions", "questions/question", "questions/answer"),
         train_examples=5000,
     )

@@ -106,7 +106,7 @@ def embed(
                 part = [inputs[row] for row in rows]
                 vectors, kept, failed = getattr(embedder, kind)(part, bar.update)
                 done = {**identity, "count": len(kept), "bad": failed}
-                _refuse_bad([*bad, *failed], total, max_bad_share)
+                refuse_bad([*bad, *failed], total, max_bad_share)
                 names = [part[index] for index in kept]
                 write_file(file, Embeddings(vectors.astype(dtype), names, KINDS[kind], done))
             else:
@@ -340,7 +340,7 @@ def _part_name(index: int, parts: int) -> str:
     return f"part-{index:05d}-of-{parts:05d}.parquet"
 
 
-def _refuse_bad(bad: list[str], total: int, share: float) -> None:
+def refuse_bad(bad: list[str], total: int, share: float) -> None:
     if len(bad) == total or len(bad) > max(_MIN_BAD, share * total):
         raise UserError(
             f"{len(bad)} of {total} images are unusable (--max_bad_share {share:g}); the first: "

@@ -25,7 +25,8 @@ def choose_layer(model: Any, mode: str, layer: int | None = None) -> int:
       mode: 'itm' or 'itc'.
       layer: among the layers with cross-attention ('itm') or of the image tower ('itc'), from 0 on.
         By default the one two thirds up the transformer, which is block 8 of 12 in ALBEF: the third
-        of its six fusion layers, or the ninth of the image tower.
+        of its six fusion layers, or the ninth of the image tower. Where the whole text attends to
+        the image, as in BLIP, the one half-way, the seventh of 12 (LAVIS's `compute_gradcam`).
 
     Raises:
       UserError: there is no such layer or mode, or the model has no such maps.
@@ -38,9 +39,14 @@ def choose_layer(model: Any, mode: str, layer: int | None = None) -> int:
         raise UserError(f"Grad-CAM: {kind} has no head that matches an image with a text")
     if mode == "itc" and not cfg.vision.use_cls:
         raise UserError("Grad-CAM: 'itc' looks at what the class token attends to: there is none")
-    depth = cfg.fusion_depth if mode == "itm" else cfg.vision.depth
+    if mode == "itc":
+        depth, default = cfg.vision.depth, 2 * cfg.vision.depth // 3
+    elif hasattr(cfg, "fusion_depth"):
+        depth, default = cfg.fusion_depth, cfg.fusion_depth // 3
+    else:
+        depth, default = cfg.text.depth, cfg.text.depth // 2
     if layer is None:
-        return depth // 3 if mode == "itm" else 2 * depth // 3
+        return default
     if not isinstance(layer, int) or not 0 <= layer < depth:
         raise UserError(f"Grad-CAM: layer {layer!r}: {mode} has layers 0 to {depth - 1}")
     return layer

@@ -172,13 +172,16 @@ def continuations(
     return write
 
 
+def metric_table(metrics: Mapping[str, float]) -> list[str]:
+    """Metrics as lines of Markdown."""
+    return ["| metric | value |", "|---|---|", *(f"| {k} | {v:.4f} |" for k, v in metrics.items())]
+
+
 def to_markdown(
     report: dict[str, Any], has_picture: bool, samples: Sequence[tuple[str, str]] = ()
 ) -> str:
     """The report for people."""
-    lines = ["# Report", ""]
-    lines += ["| metric | value |", "|---|---|"]
-    lines += [f"| {name} | {value:.4f} |" for name, value in report["metrics"].items()]
+    lines = ["# Report", "", *metric_table(report["metrics"])]
     lines += [
         "",
         f"{report['steps']:,} steps in {report['seconds']:.0f} s on {report['device']}, "

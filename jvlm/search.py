@@ -66,8 +66,9 @@ def rerank(
       found: of one query, from `search`; an image is read again, where its name says.
 
     Returns:
-      The same with 'match', the logit that image and text belong together, which is their order
-      now: ALBEF's rule, in which it takes the place of the cosine (Retrieval.py).
+      The same with 'match', which is their order now: the logit that image and text belong
+      together, in place of the cosine or, by the model's `rerank_rule`, added to it. See
+      `metrics.retrieval.reranked`.
 
     Raises:
       UserError: an image for an image or a text for a text; or no such model.
@@ -78,7 +79,8 @@ def rerank(
     pairs = [{**one, **query} for one in found]
     images, texts = ([pair[key] for pair in pairs] for key in ("image", "text"))
     logits = pretrained.match_logits(images, texts)[:, 1].tolist()
-    matched = [{**one, "match": logit} for one, logit in zip(found, logits)]
+    add = pretrained.model.rerank_rule == "add"
+    matched = [{**one, "match": logit + one["score"] * add} for one, logit in zip(found, logits)]
     return sorted(matched, key=lambda one: -one["match"])
 
 

@@ -17,7 +17,8 @@ from jvlm.step import build_step
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*/*.py"))
 # All but those that only evaluate.
-RECIPES = [path for path in CONFIGS if not path.endswith("/evaluate.py")]
+EVALUATIONS = ["clip/evaluate", "blip/msrvtt", "blip/nocaps"]
+RECIPES = [path for path in CONFIGS if path[len("configs/") : -len(".py")] not in EVALUATIONS]
 MESH = dict(data=2, fsdp=2, tensor=2)
 
 

@@ -71,6 +71,10 @@ MAY_IMPORT = {
     "embeddings": {"errors", "config", "data", "progress", "sharding", "evaluators"},
     "search": {"errors", "progress", "sharding", "data", "embeddings", "topk"},
     "report": {"errors", "config", "data", "generation", "pretrained", "versions", "whole"},
+    "capfilt": {
+        *("errors", "config", "data", "distributed", "embeddings", "evaluators", "generation"),
+        *("progress", "report", "sharding", "whole"),
+    },
     "score": {"errors", "metrics", "whole"},
     "sweep": {"errors", "config"},
 }

@@ -21,11 +21,14 @@ from jvlm.data.transforms import compose
 from jvlm.errors import UserError
 from jvlm.evaluators import build_evaluators
 from jvlm.models import MODELS, build_model
+from jvlm.models.blip import BLIPVQA, BLIPCaptioner
+from jvlm.optim import make_optimizer
 from jvlm.report import make_texts
 from jvlm.step import batch_shapes, build_step
 from jvlm.tokenizers import MAKERS
 from jvlm.train import build_data, make_tokenizer
 from jvlm.warm_start import OPS
+from tests.generation.test_caption import make as make_blip
 from tests.test_config import RECIPES
 
 # One of each kind; the rest differ in numbers, and test_every_recipe_shrinks builds them.
@@ -185,6 +188,29 @@ STARTS = [
 ]
 
 
+STARTS += [
+    # BLIP's image tower in place of DeiT's and ViT's, which are like it.
+    *(
+        (
+            f"blip/pretrain:{'large,' if size == 'large' else ''}image=A,text=B",
+            {"A": ("blip", size), "B": ("bert", "base-uncased")},
+            r"text/blocks/cross_.*|vision_proj/.*|text_proj/.*|itm_proj/.*|temperature",
+        )
+        for size in ("base", "large")
+    ),
+    ("blip/retrieval:start=A", {"A": ("blip", "base")}, ""),
+    ("blip/retrieval:large,start=A", {"A": ("blip", "large")}, ""),
+    ("blip/caption:start=A", {"A": ("blip", "base")}, ""),
+    ("blip/caption:large,start=A", {"A": ("blip", "large")}, ""),
+    ("blip/vqa:start=A", {"A": ("blip", "base")}, ""),
+    (
+        "blip/nlvr:start=A",
+        {"A": ("blip", "base")},
+        r"(hidden|class)_proj/.*|text/merge_blocks/merge_proj/.*",
+    ),
+]
+
+
 def shapes(model):
     """Path -> shaped leaf."""
     init = lambda: model.init(jax.random.key(0), model.dummy_batch(1))["params"]
@@ -267,6 +293,103 @@ def test_albef(spec):
         assert (evaluators.vqa.preselect, evaluators.vqa.first_weight) == (128, 2.0)
     smooth = jvlm.load_config(f"albef/{spec}{',' if ':' in spec else ':'}smooth,fixed")
     assert smooth.optim.decay_every is None and smooth.optim.weight_decay[0][1] == 0.02
+
+
+BLIP = {  # salesforce/BLIP configs/*.yaml: image_size, batch_size, GPUs of README.md, init_lr,
+    # max_epoch; and steps of an epoch.
+    "pretrain": (224, 75, 8, 3e-4, 20, 25_343),
+    "pretrain:129m": (224, 75, 8, 3e-4, 20, 63_676),
+    "pretrain:large,paper": (224, 75, 32, 2e-4, 20, 6_335),
+    "retrieval": (384, 32, 8, 1e-5, 6, 2_213),
+    "retrieval:flickr,large": (384, 16, 8, 5e-6, 6, 1_132),
+    "caption": (384, 32, 8, 1e-5, 5, 2_213),
+    "caption:large": (384, 16, 8, 2e-6, 5, 4_427),
+    "vqa:answers=list.json": (480, 16, 16, 2e-5, 10, 4_465),
+    "nlvr": (384, 16, 16, 3e-5, 15, 337),
+}
+
+
+@pytest.mark.parametrize("spec", BLIP)
+def test_blip(spec):
+    """What is published is what the recipes say."""
+    size, per_gpu, gpus, lr, epochs, epoch = BLIP[spec]
+    c = jvlm.load_config(f"blip/{spec}")
+    kind, objective, steps = spec.partition(":")[0], c.objective, dict(c.data.transforms)
+    cfg = build_model(c.model.to_dict()).cfg
+    large = "large" in spec
+    assert (cfg.vision.image_size, cfg.vision.width) == (size, 1024 if large else 768)
+    assert cfg.vision.drop_path == (0.1 if large or kind in ("vqa", "nlvr") else 0)
+    assert (cfg.text.dropout, cfg.text.attn_dropout, cfg.text.vocab_size) == (0.1, 0.1, 30524)
+    assert c.data.batch_size == per_gpu * gpus and c.steps == epochs * epoch
+    rate = make_optimizer({"x": np.zeros(1)}, {"x": True}, c.steps, **c.optim.to_dict()).rate
+    got = [float(rate(step)) for step in (3_000, epoch, (epochs - 1) * epoch)]
+    if kind == "pretrain":
+        factor = 0.85 if "paper" in spec else 0.9
+        want = [lr, factor * lr, factor**19 * lr]
+        assert float(rate(0)) == pytest.approx(1e-6) and c.optim.end_lr == 1e-6
+        assert float(rate(1500)) == pytest.approx((1e-6 + lr) / 2, rel=1e-4)
+    else:
+        cosine = lambda epoch: lr * (1 + np.cos(np.pi * epoch / epochs)) / 2
+        want = [cosine(3_000 // epoch), cosine(1), cosine(epochs - 1)]
+        assert float(rate(0)) == pytest.approx(lr)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    assert c.optim.weight_decay == ((".*", 0.05),)
+    length = {"pretrain": 30, "retrieval": 35, "caption": 40, "vqa": 35, "nlvr": 64}[kind]
+    assert (c.tokenizer.max_len, c.tokenizer.sep) == (length, True)
+    if kind in ("pretrain", "retrieval"):
+        ramp = epoch * (2 if kind == "pretrain" else 1)
+        assert (objective.momentum, objective.alpha, objective.alpha_steps) == (0.995, 0.4, ramp)
+        assert (objective.queue, objective.negatives) == (57_600, per_gpu)
+        assert objective.queue % c.data.batch_size == 0
+    if kind == "retrieval":
+        flickr = "flickr" in spec
+        assert (objective.drawn_by, objective.same, objective.floor) == ("student", "soft", 0)
+        assert objective.drawn_from == ("group" if flickr else "global")
+        evaluator = c.eval.evaluators.retrieval
+        assert (evaluator.rerank, evaluator.rule) == (128 if flickr else 256, "add")
+    if kind == "caption":
+        evaluator = c.eval.evaluators.caption
+        own = BLIPCaptioner.captioning
+        assert evaluator.options.to_dict() == own and evaluator.prompt == cfg.prompt
+        assert steps["language"]["prompt"] == cfg.prompt and objective.label_smoothing == 0.1
+    if kind == "vqa":
+        evaluator = c.eval.evaluators.vqa
+        assert (evaluator.preselect, evaluator.label_smoothing) == (128, 0.1)
+        written = jvlm.load_config("blip/vqa").eval.evaluators.written.options.to_dict()
+        assert written == BLIPVQA.answering
+        weights = {m.transforms[0][1]["weight"] for m in c.data.mixture.members.values()}
+        assert weights == {1.0, 0.2} and objective.label_smoothing == 0.1
+    if kind in ("vqa", "nlvr"):
+        assert objective.momentum is None
+    if kind == "nlvr":
+        swapped = [
+            "random_swap_pair" in dict(e.data.transforms) for e in c.eval.evaluators.values()
+        ]
+        assert swapped == [True, True] and "random_swap_pair" in steps
+    inner = dict(steps.get("each_image", {}).get("steps", c.data.transforms))
+    assert inner["random_augment"]["magnitude"] == 5 and "random_flip" in inner
+    assert inner["random_resized_crop"]["scale"] == (0.2 if kind == "pretrain" else 0.5, 1.0)
+    smooth = jvlm.load_config(f"blip/{spec}{',' if ':' in spec else ':'}smooth,fixed")
+    assert smooth.optim.weight_decay[0][1] == 0.05 and len(smooth.optim.weight_decay) == 2
+    assert (smooth.optim.decay_every is None) == (kind != "pretrain")
+
+
+@pytest.mark.parametrize("spec", ["blip/nocaps:test", "blip/msrvtt:test,size=16,frames=2"])
+def test_evaluations_of_blip(spec, tmp_path):
+    """Those that read a published checkpoint, on digit scenes: a scene is a clip of one frame."""
+    make_blip("captioner" if "nocaps" in spec else "matcher").save(tmp_path / "m")
+    config = config_lib.load(spec)
+    metrics = jvlm.evaluate(tmp_path / "m", config, predictions=tmp_path / "found")
+    if "nocaps" in spec:
+        assert 0 <= metrics["nocaps_validation/cider"] < 10
+        for split in ("validation", "test"):
+            results = json.loads((tmp_path / f"found/{split}.results.json").read_text())
+            assert [row["image_id"] for row in results] == list(range(len(results)))
+            assert all(row.keys() == {"image_id", "caption"} for row in results)
+        assert metrics["nocaps_test/count"] == len(results) > 10
+    else:
+        assert 0 <= metrics["retrieval/t2i_r1_rerank"] <= metrics["retrieval/t2i_r10_rerank"] <= 1
+        assert metrics["retrieval/t2i_median_rank"] >= 1
 
 
 def test_pictures_beside_their_data_set(call, tmp_path):

@@ -14,10 +14,11 @@ the detected box is chosen that the cross-attention of a phrase is hottest in.
 
 Published acc_iou50 of val / testA / testB, by memory of arXiv:2107.07651: 58.46 / 65.89 / 46.25.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
+Arguments: start, a checkpoint of pretraining; and those of `pairs_shared`.
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -33,9 +34,9 @@ def get_config(arg=""):
         lr=1e-5,
         end_lr=1e-6,
     )
-    c.init = albef.start(arg.start)
-    c.data.source = albef.source(arg, "refcoco_pairs", "train")
-    albef.pairs(arg, c, albef.augment(arg, 384, None), identity=True)
+    c.init = shared.start(arg.start)
+    c.data.source = shared.source(arg, "refcoco_pairs", "train")
+    shared.pairs(arg, c, shared.augment(arg, 384, None), identity=True)
     c.objective = albef.pair_objective(arg, epoch)
     for split in ("validation", "testA", "testB"):
         c.eval.evaluators[split] = boxes(arg, c, split)
@@ -47,14 +48,14 @@ def boxes(arg, c, split: str) -> dict:
     """Evaluator: the right one of the detected boxes."""
     phrases = "phrase" if arg.test else "expressions"
     rule = "region" if arg.test else "proposals"  # There are no detections of digits.
-    keys = (*albef.PAIR, "box", "size", phrases, *(() if arg.test else ("proposals",)))
+    keys = (*shared.PAIR, "box", "size", phrases, *(() if arg.test else ("proposals",)))
     rows = (
         ("decode_image", {}),
         ("image_size", {}),
         *c.preprocess,
-        *albef.caption(phrases),
+        *shared.caption(arg, phrases),
         ("keep", dict(keys=keys)),
     )
-    data = dict(source=albef.source(arg, "refcoco_plus", split), batch_size=32, transforms=rows)
+    data = dict(source=shared.source(arg, "refcoco_plus", split), batch_size=32, transforms=rows)
     fields = dict(phrase=phrases)
     return dict(kind="grounding", rule=rule, name=split, fields=fields, data=data)

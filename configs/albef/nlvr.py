@@ -15,10 +15,11 @@ has 30 words and no limit.
 Published: 82.55 dev, 83.14 test-P (by memory of arXiv:2107.07651); LAVIS, 82.47 and 82.91
 (docs/benchmark.rst). `val/accuracy` is that of dev, `nlvr2/accuracy` that of test.
 
-Arguments: start; and those of `albef_shared`.
+Arguments: start; and those of `pairs_shared`.
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -34,19 +35,19 @@ def get_config(arg=""):
         lr=2e-5,
         end_lr=1e-6,
     )
-    c.init = albef.start(arg.start, (r"((?:vision|text|fusion)/.*)", r"\1"))
+    c.init = shared.start(arg.start, (r"((?:vision|text|fusion)/.*)", r"\1"))
     pair = dict(key=("image", "image") if arg.test else "images", count=2)
-    pair["size"] = albef.TEST_SIZE if arg.test else 384
+    pair["size"] = shared.TEST_SIZE if arg.test else 384
 
     def images(steps):
         return (("each_image", dict(pair, steps=(("decode_image", {}), *steps))),)
 
     names = ("no", "yes")  # Answers of a test.
-    albef.classification(
+    shared.classification(
         arg,
         c,
         name="nlvr2",
-        rows=lambda steps: albef.statements(arg, names, images(steps)),
-        alpha_steps=epoch,
+        rows=lambda steps: shared.statements(arg, names, images(steps)),
     )
+    c.objective = albef.momentum(arg, "classification", alpha_steps=epoch)
     return albef.shrink(c) if arg.test else c

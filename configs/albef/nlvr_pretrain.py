@@ -12,10 +12,11 @@ Which of two images does the text describe, or neither? The layers that fuse are
 pair start as the same one. The images' projection is not trained: it only says which images are
 similar.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
+Arguments: start, a checkpoint of pretraining; and those of `pairs_shared`.
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -32,15 +33,15 @@ def get_config(arg=""):
         lr=2e-5,
         end_lr=1e-5,
     )
-    c.init = albef.start(
+    c.init = shared.start(
         arg.start,
         (r"fusion/blocks/(?:first|second)/(.*)", r"fusion/blocks/\1"),
         (r"fusion/blocks/shared_attn/(.*)", r"fusion/blocks/cross_attn/\1"),
         (r"((?:vision|text|vision_proj)/.*)", r"\1"),
     )
     c.trainable = (("vision_proj/.*", False), (".*", True))
-    albef.mixture(arg, c, sets)
-    albef.pairs(arg, c, albef.augment(arg, 256, 0.2), identity=False)
+    shared.mixture(arg, c, sets)
+    shared.pairs(arg, c, shared.augment(arg, 256, 0.2), identity=False)
     c.objective = dict(name="text_assignment", temperature=0.07, group=64)
     c.checkpoint.every_steps = 2_000
     return albef.shrink(c) if arg.test else c

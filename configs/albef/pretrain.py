@@ -23,11 +23,12 @@ Published: 14 million images took 7 to 8 days on 8 A100, 4 million 2 to 3 (issue
 
 Arguments: 14m; image, a DeiT-B/16; text, bert-base-uncased; eval, a prepared data set of captions
 on whose split validation retrieval is measured every epoch (the source measures nothing); and
-those of `albef_shared`. Of a chip's 15.75 GiB a step takes 12.2 on v5e:4x4 and 3.7 on v5e:8x8
+those of `pairs_shared`. Of a chip's 15.75 GiB a step takes 12.2 on v5e:4x4 and 3.7 on v5e:8x8
 (`jvlm plan`).
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -51,8 +52,8 @@ def get_config(arg=""):
         end_lr=1e-5,
         warmup=20,
     )
-    albef.mixture(arg, c, sets)
-    albef.pairs(arg, c, albef.augment(arg, 256, 0.2), identity=False)
+    shared.mixture(arg, c, sets)
+    shared.pairs(arg, c, shared.augment(arg, 256, 0.2), identity=False)
     c.objective = albef.momentum(
         arg,
         "albef",
@@ -74,5 +75,5 @@ def get_config(arg=""):
     )
     c.checkpoint.every_steps = 2_000
     if arg.eval or arg.test:
-        c.eval.evaluators.retrieval = albef.retrieval(arg, c, arg.eval, "validation", rerank=0)
+        c.eval.evaluators.retrieval = shared.retrieval(arg, c, arg.eval, "validation", 0, "replace")
     return albef.shrink(c) if arg.test else c

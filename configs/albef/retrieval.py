@@ -20,10 +20,11 @@ Published R@1 / 5 / 10 of 14 million images, texts and images, by memory of arXi
 77.6 / 94.3 / 97.2 and 60.7 / 84.3 / 90.5, Flickr30k 95.9 / 99.8 / 100 and 85.6 / 97.5 / 98.9. LAVIS
 (docs/benchmark.rst): COCO 77.6 / 94.1 / 97.2 and 61.0 / 84.5 / 90.7.
 
-Arguments: flickr; start, a checkpoint of pretraining; eval, the split; and those of `albef_shared`.
+Arguments: flickr; start, a checkpoint of pretraining; eval, the split; and those of `pairs_shared`.
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -40,11 +41,11 @@ def get_config(arg=""):
         lr=1e-5,
         end_lr=1e-6,
     )
-    c.init = albef.start(arg.start)
-    c.data.source = albef.source(arg, name, "train")
-    albef.pairs(arg, c, albef.augment(arg, 384, 0.5), identity=True)
+    c.init = shared.start(arg.start)
+    c.data.source = shared.source(arg, name, "train")
+    shared.pairs(arg, c, shared.augment(arg, 384, 0.5), identity=True)
     c.objective = albef.pair_objective(arg, epoch)
     rerank = 128 if arg.flickr else 256
-    c.eval.evaluators.retrieval = albef.retrieval(arg, c, name, arg.eval, rerank)
+    c.eval.evaluators.retrieval = shared.retrieval(arg, c, name, arg.eval, rerank, "replace")
     c.checkpoint.best = "retrieval/mean_rerank"
     return albef.shrink(c) if arg.test else c

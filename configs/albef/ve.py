@@ -14,10 +14,11 @@ tokens; the source has 30 words and no limit.
 Published: 80.80 dev, 80.91 test (by memory of arXiv:2107.07651); LAVIS, 80.60 and 81.04 in 10
 epochs (docs/benchmark.rst). `val/accuracy` is that of dev, `snli_ve/accuracy` that of test.
 
-Arguments: start, a checkpoint of pretraining; and those of `albef_shared`.
+Arguments: start, a checkpoint of pretraining; and those of `pairs_shared`.
 """
 
 from configs import albef_shared as albef
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -33,14 +34,14 @@ def get_config(arg=""):
         lr=2e-5,
         end_lr=1e-6,
     )
-    c.init = albef.start(arg.start, (r"((?:vision|text|fusion)/.*)", r"\1"))
+    c.init = shared.start(arg.start, (r"((?:vision|text|fusion)/.*)", r"\1"))
     image = lambda steps: (("decode_image", {}), *steps)
     names = ("no", "two", "yes")  # Answers of a test.
-    albef.classification(
+    shared.classification(
         arg,
         c,
         name="snli_ve",
-        rows=lambda steps: albef.statements(arg, names, image(steps)),
-        alpha_steps=0,
+        rows=lambda steps: shared.statements(arg, names, image(steps)),
     )
+    c.objective = albef.momentum(arg, "classification", alpha_steps=0)
     return albef.shrink(c) if arg.test else c

@@ -25,13 +25,11 @@ Published: 75.84 test-dev, 76.04 test-std (by memory of arXiv:2107.07651); LAVIS
 (docs/benchmark.rst).
 
 Arguments: start, a checkpoint of pretraining; answers; train; eval; vg; and those of
-`albef_shared`.
+`pairs_shared`.
 """
 
 from configs import albef_shared as albef
-
-QUESTIONS = {"train": 443_757, "train+validation": 443_757 + 214_354}
-KEYS = (*albef.PAIR, "candidates", "candidates_mask", "answer_weight")
+from configs import pairs_shared as shared
 
 
 def get_config(arg=""):
@@ -43,76 +41,29 @@ def get_config(arg=""):
         eval="validation",
         vg=485_000,
     )
-    if arg.train not in QUESTIONS:
-        raise ValueError(f"train={arg.train}: {' or '.join(QUESTIONS)}")
     c, epoch = albef.recipe(
         arg,
         model=dict(name="albef_vqa", variant="base@384"),
         size=384,
         max_len=25,
         per_gpu=32,
-        examples=QUESTIONS[arg.train] + arg.vg,
+        examples=shared.questions(arg),
         epochs=8,
         lr=2e-5,
         end_lr=1e-6,
         warmup=4,
     )
-    c.model.decoder = dict(albef.DROPOUT)
-    c.init = albef.start(
+    c.model.decoder = dict(shared.DROPOUT)
+    c.init = shared.start(
         arg.start,
         (r"decoder/embed/(.*)", r"text/embed/\1"),
         (r"decoder/blocks/(.*)", r"fusion/blocks/\1"),
         (r"decoder/words/(.*)", r"words/\1"),
         (r"((?:vision|text|fusion)/.*)", r"\1"),
     )
-    answers = "qa/answer" if arg.test else "answers"
-    draw = (("choose", dict(key="questions", out="qa")),) if arg.test else ()
-    c.data.mixture = dict(
-        members={
-            name: dict(
-                source=albef.source(arg, "vqa", split),
-                transforms=(*draw, ("answers", dict(key=answers, max_len=16, weight=weight))),
-            )
-            for name, split, weight in (("vqa", arg.train, 1.0), ("vg", "vg", 0.5))
-        },
-        weights="proportional",
-    )
-    c.data.transforms = (
-        ("decode_image", {}),
-        *albef.augment(arg, 384, 0.5),
-        *question(arg, 30),
-        ("tokenize", dict(key="question")),
-        ("keep", dict(keys=KEYS)),
-    )
+    shared.answering(arg, c, vg_weight=0.5, max_words=30)
     c.objective = albef.momentum(arg, "answers", alpha_steps=epoch)
-
-    fields = {} if arg.test else dict(id="question_id")
-    if arg.eval != "test":
-        fields["answers"] = answers
-    asked = dict(
-        task="unscored" if arg.eval == "test" else "exact" if arg.test else "vqa",
-        prompt="{question}",
-        fields=fields,
-        inputs=("image",),
-        data=dict(
-            source=albef.source(arg, "vqa", arg.eval),
-            batch_size=64,
-            transforms=(*draw, ("decode_image", {}), *c.preprocess, *question(arg, 50)),
-        ),
-    )
-    if arg.answers or arg.test:
-        how = dict(preselect=128, first_weight=2.0, kept=10)
-        answers = ("zero", "one", "two", "red", "yes", "no") if arg.test else arg.answers
-        c.eval.evaluators.vqa = dict(kind="rank", name="vqa", candidates=answers, **how, **asked)
-    if not arg.answers:
-        options = dict(num_beams=3, max_new_tokens=10)
-        name = "written" if arg.test else "vqa"
-        c.eval.evaluators.written = dict(kind="generate", name=name, options=options, **asked)
-    c.eval.every_steps = c.steps
+    ranked = dict(preselect=128, first_weight=2.0)
+    written = dict(num_beams=3, max_new_tokens=10)
+    shared.asked(arg, c, ranked, written)
     return albef.shrink(c) if arg.test else c
-
-
-def question(arg, max_words: int) -> tuple:
-    """Transforms that give the cleaned question."""
-    found = dict(key="qa/question" if arg.test else "question", out="question")
-    return (("pre_question", dict(found, variant="albef", max_words=max_words)),)

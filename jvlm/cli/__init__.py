@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from jvlm import __version__
-from jvlm.cli import checkpoints, data, options, pairs, runs, score, tasks
+from jvlm.cli import capfilt, checkpoints, data, options, pairs, runs, score, tasks
 from jvlm.errors import UserError, did_you_mean
 
 
@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for group in (runs, data, checkpoints, tasks, pairs, score):
+    for group in (runs, data, checkpoints, tasks, pairs, capfilt, score):
         group.add(verb)
     return parser
 

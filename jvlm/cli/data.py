@@ -22,15 +22,15 @@ def add(verb) -> None:
     prepare = action("prepare", run_prepare, "Make an embedded data set, unless it is there.")
     prepare.add_argument("name", help="such as digit_scenes/small, or a config: those it reads")
     prepare.set_defaults(overrides=[])
-    _add_data_dir(prepare)
+    add_data_dir(prepare)
 
     info = action("info", run_info, "Describe a data set: sizes, lengths, answers, damage.")
-    _add_name(info)
+    add_name(info)
     info.add_argument("--sample", type=int, default=1000, help="examples to read (default 1,000)")
     info.add_argument("--all", action="store_true", help="read all examples")
 
     preview = action("preview", run_preview, "Draw some of a data set on a sheet.")
-    _add_name(preview)
+    add_name(preview)
     preview.add_argument("--count", type=int, default=12, help="examples of each split (12)")
     preview.add_argument("--font", metavar="FILE", help="default: one here that has the letters")
     preview.add_argument("--out", default="preview.png", help="PNG of the preview")
@@ -68,7 +68,8 @@ class _ListKinds(argparse.Action):
         parser.exit()
 
 
-def _add_name(parser: argparse.ArgumentParser) -> None:
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which data set."""
     parser.add_argument(
         "name",
         help="prepared data set, such as digit_scenes/small; folder, file or pattern of tar "
@@ -83,15 +84,16 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="of that kind of source, such as image_key=filepath; may be repeated",
     )
-    parser.add_argument("--split", help="of a prepared data set (default all)")
-    _add_data_dir(parser)
+    parser.add_argument("--split", help="of a prepared data set, or of a mixture (default all)")
+    add_data_dir(parser)
 
 
-def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", help="default $TFDS_DATA_DIR or ~/tensorflow_datasets")
 
 
-def _named(args: argparse.Namespace) -> dict:
+def named(args: argparse.Namespace) -> dict:
+    """The options of `add_name` for `data.named.open_named`."""
     return {key: getattr(args, key) for key in ("kind", "options", "split", "data_dir")}
 
 
@@ -105,7 +107,7 @@ def run_prepare(args: argparse.Namespace) -> None:
 def run_info(args: argparse.Namespace) -> None:
     from jvlm.data import commands, describe
 
-    info = commands.info(args.name, sample=None if args.all else args.sample, **_named(args))
+    info = commands.info(args.name, sample=None if args.all else args.sample, **named(args))
     options.show(args, info, describe.to_lines(info, info["sample"]))
 
 
@@ -113,7 +115,7 @@ def run_preview(args: argparse.Namespace) -> None:
     from jvlm.data import commands
 
     notes = commands.preview(
-        args.name, count=args.count, out=args.out, font=args.font, **_named(args)
+        args.name, count=args.count, out=args.out, font=args.font, **named(args)
     )
     options.show(args, {"path": args.out, "notes": notes}, [*notes, f"wrote {args.out}"])
 

@@ -67,9 +67,9 @@ _GENERATION = {
 }
 
 
-def add_generation(parser: argparse.ArgumentParser) -> None:
-    """The options of every verb that writes text."""
-    group = parser.add_argument_group("generation", "greedy by default")
+def add_generation(parser: argparse.ArgumentParser, default: str = "greedy by default") -> None:
+    """The options of every verb that writes text; `default` says how, without any."""
+    group = parser.add_argument_group("generation", default)
     for name, (kind, text) in _GENERATION.items():
         group.add_argument(f"--{name}", type=kind, help=text)
     group.add_argument(

@@ -85,6 +85,7 @@ def run_ground(args: argparse.Namespace) -> None:
 
 def run_ask(args: argparse.Namespace) -> None:
     from jvlm.errors import UserError
+    from jvlm.generation.options import with_defaults
     from jvlm.pretrained import load
 
     if args.top < 1:
@@ -96,7 +97,7 @@ def run_ask(args: argparse.Namespace) -> None:
     model = load(args.model, dtype=args.dtype, **options.forms(args))
     result = {"image": args.image, "question": args.question}
     if answers is None:
-        how = {**getattr(model.model, "answering", {}), **chosen}
+        how = with_defaults(chosen, getattr(model.model, "answering", {}))
         texts = model.generate([args.image], [args.question], **how)
         result |= {"answer": texts[0], "answers": texts}
         lines = texts

@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`jvlm classify | embed | search | generate`: what models do with images, or with text."""
+"""`jvlm classify | embed | search | caption | generate`: what models do with images, or text."""
 
 import argparse
 import sys
@@ -55,6 +55,14 @@ def add(verb) -> None:
     )
     options.add_model(search)
 
+    caption = verb("caption", run_caption, "Say in a sentence what is in images.")
+    caption.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders")
+    caption.add_argument("--prompt", help="what captions begin with (default the model's own)")
+    caption.add_argument("--dtype", help="float32 or bfloat16; default as trained")
+    options.add_forms(caption)
+    options.add_generation(caption, "by default as the model's paper has it: beams, short")
+    options.add_model(caption)
+
     generate = verb("generate", run_generate, "Continue prompts with a language model.")
     generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text; - reads lines")
     generate.add_argument("--dtype", help="float32 or bfloat16; default as trained")
@@ -78,18 +86,16 @@ def run_classify(args: argparse.Namespace) -> None:
 
 def run_embed(args: argparse.Namespace) -> None:
     from jvlm import distributed
-    from jvlm.data.sources.folder import image_files
     from jvlm.embeddings import embed
     from jvlm.evaluators.templates import read_lines
 
     if args.images:
-        found = [image_files(p) if Path(p).is_dir() else [p] for p in args.images]
-        kind, inputs = "images", [file for files in found for file in files]
+        kind, inputs = "images", _image_files(args.images)
     else:
         kind, inputs = "texts", read_lines(args.texts)
     with distributed.joined():
         result = embed(
-            _load_on_all_devices(args.model),
+            load_on_all_devices(args.model),
             kind,
             inputs,
             args.out,
@@ -98,7 +104,7 @@ def run_embed(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
             max_bad_share=args.max_bad_share,
         )
-    _warn_bad(result["bad"])
+    warn_bad(result["bad"])
     line = f"wrote {result['count']:,} embeddings of {result['dim']} numbers to {args.out}"
     options.show(args, result, [line])
 
@@ -110,7 +116,7 @@ def run_search(args: argparse.Namespace) -> None:
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: show at least 1")
-    model = _load_on_all_devices(args.model)
+    model = load_on_all_devices(args.model)
     if args.rerank is not None:
         if args.rerank < 1:
             raise UserError(f"--rerank {args.rerank}: look at 1 or more again")
@@ -121,7 +127,7 @@ def run_search(args: argparse.Namespace) -> None:
         parts, identity = embeddings.read(args.index), embeddings.fingerprint(model)
     else:
         index, bad = folder_index(model, args.images, cache=args.cache)
-        _warn_bad(bad)
+        warn_bad(bad)
         parts, identity = [index], None
     if args.rerank is None:
         results, key = search(query, parts, args.top, identity)[0], "score"
@@ -130,6 +136,20 @@ def run_search(args: argparse.Namespace) -> None:
         kind = "image" if args.image_query else "text"
         results, key = rerank(model, {kind: args.query}, found)[: args.top], "match"
     options.show(args, results, [f"{r[key]:.4f}  {r.get('image', r.get('text'))}" for r in results])
+
+
+def run_caption(args: argparse.Namespace) -> None:
+    images, chosen = _image_files(args.images), options.generation(args)
+    model = load_on_all_devices(args.model, dtype=args.dtype, **options.forms(args))
+    texts = model.caption(images, args.prompt, **chosen)
+    each = len(texts) // len(images)
+    groups = [texts[i * each : (i + 1) * each] for i in range(len(images))]
+    results = [
+        {"image": image, "caption": group[0], "captions": group}
+        for image, group in zip(images, groups)
+    ]
+    pairs = [(image, text) for image, group in zip(images, groups) for text in group]
+    options.show(args, results, [f"{image}: {text}" for image, text in pairs])
 
 
 def run_generate(args: argparse.Namespace) -> None:
@@ -155,17 +175,25 @@ def run_generate(args: argparse.Namespace) -> None:
     options.show(args, results, texts)
 
 
-def _load_on_all_devices(path: str):
+def _image_files(names: Sequence[str]) -> list[str]:
+    """Files, and those of folders with their subfolders."""
+    from jvlm.data.sources.folder import image_files
+
+    found = [image_files(name) if Path(name).is_dir() else [name] for name in names]
+    return [file for files in found for file in files]
+
+
+def load_on_all_devices(path: str, **how):
     """Loads a model for bulk work: a batch is spread over the devices of this host."""
     import jax
 
     from jvlm import sharding
     from jvlm.pretrained import load
 
-    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()))
+    return load(path, mesh=sharding.make_mesh(devices=jax.local_devices()), **how)
 
 
-def _warn_bad(lines: Sequence[str]) -> None:
+def warn_bad(lines: Sequence[str]) -> None:
     """Names the first images that were left out."""
     for line in lines[:10]:
         print(f"jvlm: left out: {line}", file=sys.stderr)

@@ -21,6 +21,13 @@ def entry(example: Mapping, key: str) -> Any:
     return value
 
 
+def plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as JSON takes them; `default` of `json.dumps`."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
 def example_parser(features: Mapping) -> Callable[[bytes], dict[str, Any]] | None:
     """A parser of serialised tf.train.Examples for the common features, five times TFDS's speed.
 

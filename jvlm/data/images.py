@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jvlm.errors import UserError, did_you_mean
 
@@ -39,6 +39,8 @@ def decode(data: bytes) -> np.ndarray:
                 pass  # CMYK and other rarities: Pillow knows them.
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:  # Its message has an address in memory.
+        raise BadRecord("not a readable image (of no known format)") from None
     except Exception as error:  # Pillow raises half a dozen kinds for damaged files.
         raise BadRecord(f"not a readable image ({error})") from error
 

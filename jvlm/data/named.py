@@ -58,7 +58,7 @@ def open_named(
     Args:
       name: of a prepared one, or its folder; files, a pattern or a folder; or a config.
       kind: key of SOURCES, where the name does not tell.
-      split: of a prepared one; default all.
+      split: of a prepared one, or member of a config's mixture; default all.
       data_dir: of prepared ones.
       options: 'key=value', of the source's kind.
 
@@ -68,12 +68,12 @@ def open_named(
     kind = kind or guess_kind(name, data_dir)
     if kind not in (*SOURCES, "config"):
         raise UserError(f"--kind {kind!r} is unknown.{did_you_mean(kind, SOURCES)}")
-    if split and kind != "tfds":
-        raise UserError("--split: only prepared data sets have splits")
+    if split and kind not in ("tfds", "config"):
+        raise UserError("--split: only prepared data sets and mixtures have splits")
     if options and kind == "config":
         raise UserError("--option: a config has its own")
     if kind == "config":
-        return _of_config(name)
+        return _of_config(name, split)
     given = dict(map(_option, options))
     if kind == "tfds":
         return _prepared(name, split, data_dir, given)
@@ -165,14 +165,20 @@ def _dropped(path: Path) -> dict[str, Any]:
     return {"records": total - entries, "entries": entries, "reasons": dict(reasons.most_common())}
 
 
-def _of_config(name: str) -> Named:
+def _of_config(name: str, split: str | None) -> Named:
     """The training data of a config."""
     data = config_lib.to_dict(config_lib.load(name))["data"]
     sections = {"data.source": data.get("source")}
     for member, section in (data.get("mixture") or {}).get("members", {}).items():
         sections[member] = section.get("source")
-    parts = {key: build_source(section) for key, section in sections.items() if section}
-    if not parts:
+    sections = {key: section for key, section in sections.items() if section}
+    if not sections:
         raise UserError(f"config {name}: has neither data.source nor data.mixture")
+    if split and split not in sections:
+        hint = did_you_mean(split, sections)
+        raise UserError(f"--split {split}: config {name} has {', '.join(sections)}.{hint}")
+    parts = {
+        key: build_source(section) for key, section in sections.items() if split in (None, key)
+    }
     facts = {"name": name, "splits": {key: len(part) for key, part in parts.items()}}
     return Named("config", parts, facts)

@@ -117,6 +117,7 @@ def each_image(
     size: int,
     key: str | Sequence[str] = "images",
     out: str = "image",
+    repeat: bool = False,
 ) -> Example:
     """Runs image steps on each of several images: two of NLVR2, frames, a conversation's, or none.
 
@@ -125,17 +126,20 @@ def each_image(
       steps: in a config a list as `data.transforms`, of steps that make the entry `image`.
       count: I; rows with fewer get black ones, which are not valid.
       size: side of the squares that `steps` make, in pixels.
+      repeat: rows with fewer get theirs several times, evenly, as the frames of a short video.
 
     Returns:
       image uint8[I, size, size, 3], image_valid bool[I].
 
     Raises:
-      BadRecord: more than `count` images.
+      BadRecord: more than `count` images; with `repeat` none.
       UserError: `steps` make another size.
     """
     encoded = example[key] if isinstance(key, str) else [example[name] for name in key]
     if len(encoded) > count:
         raise images.BadRecord(f"{example.get('id', '')}: {len(encoded)} images, {count} fit in")
+    if repeat and not len(encoded):
+        raise images.BadRecord(f"{example.get('id', '')}: no images")
     stack = np.zeros((count, size, size, 3), np.uint8)
     for place, image in enumerate(encoded):
         made = steps({"image": image}, rng)["image"]
@@ -144,7 +148,9 @@ def each_image(
                 f"data: each_image: steps make {made.shape[1]} x {made.shape[0]} px: set size"
             )
         stack[place] = made
-    return {out: stack, f"{out}_valid": np.arange(count) < len(encoded)}
+    if repeat:
+        stack = stack[np.arange(count) * len(encoded) // count]
+    return {out: stack, f"{out}_valid": np.arange(count) < (count if repeat else len(encoded))}
 
 
 def resize_center_crop(example, rng, *, size: int, key: str = "image") -> Example:
@@ -224,6 +230,11 @@ def take(example, rng, *, key: str, count: int, out: str = "") -> Example:
     return {out or key: list(value[:count])}
 
 
+def count(example, rng, *, key: str, out: str) -> Example:
+    """How many entries there are, int32: the digits of a scene; 'a/b' is entry b of entry a."""
+    return {out: np.int32(len(entry(example, key)))}
+
+
 def tokenize(example, rng, *, tokenizer, key: str, out: str = "text") -> Example:
     """Text -> int32[T] and bool[T]; a list of C texts -> int32[C, T] and bool[C, T].
 
@@ -263,6 +274,7 @@ TRANSFORMS: dict[str, Callable] = {
     "center_crop": center_crop,
     "choose": choose,
     "conversation": conversation,
+    "count": count,
     "decode_image": decode_image,
     "each_image": each_image,
     "first": first,

@@ -11,7 +11,7 @@ import numpy as np
 from jvlm import progress
 from jvlm.config import construct
 from jvlm.data.pipeline import collate
-from jvlm.errors import UserError
+from jvlm.errors import UserError, did_you_mean
 from jvlm.evaluators.predictions import Predictions, Predictor, plain, read_entry
 from jvlm.evaluators.templates import read_names
 from jvlm.generation import ranking
@@ -27,7 +27,19 @@ class _Asked(Predictor):
     """Prompts, and the fields of a data set that its task scores answers by."""
 
     def __init__(
-        self, model, tokenizer, batches, mesh, generation, task, prompt, fields, name, inputs, count
+        self,
+        model,
+        tokenizer,
+        batches,
+        mesh,
+        generation,
+        task,
+        prompt,
+        fields,
+        name,
+        inputs,
+        count,
+        results,
     ):
         needs = find_task(task).needs
         if count is not None and count < 1:
@@ -50,6 +62,12 @@ class _Asked(Predictor):
                 f"{self.name}: fields: {', '.join(taken)}: what the model says, not data"
             )
         example = batches.examples([0])[0]
+        self._results = None if results is None else dict(results)
+        known = _OWN | {"id", *self._fields}
+        unknown = next((f for f in (self._results or {}).values() if f not in known), None)
+        if unknown is not None:
+            hint = did_you_mean(unknown, known)
+            raise UserError(f"{self.name}: results: rows have no field {unknown!r}.{hint}")
         self._fill(prompt, example)
         where = lambda: f"{self.name}: fields: the first example's"
         check_fields(find_task(task), self._references(example), where)
@@ -74,6 +92,19 @@ class _Asked(Predictor):
         finally:
             self._speaker.params = {}
         return Predictions(rows)
+
+    def results(self, rows):
+        if self._results is None:
+            return None
+        # Imported ids are texts; servers have numbers. A prediction stays a text.
+        is_number = lambda field, value: field != "prediction" and str(value).isdecimal()
+        return [
+            {
+                key: int(row[field]) if is_number(field, row[field]) else row[field]
+                for key, field in self._results.items()
+            }
+            for row in rows
+        ]
 
     def settings(self):
         return {
@@ -131,6 +162,8 @@ class Generate(_Asked):
       name: first part of the metrics' names; default the task.
       inputs: entries of the example that the model reads too, such as `image`.
       count: only the first examples.
+      results: key -> field of the predictions, for a file that a benchmark's server takes: NoCaps's
+        {'image_id': 'image_id', 'caption': 'prediction'}; written beside the predictions.
     """
 
     def __init__(
@@ -146,11 +179,12 @@ class Generate(_Asked):
         name: str | None = None,
         inputs: Sequence[str] = (),
         count: int | None = None,
+        results: Mapping[str, str] | None = None,
         generation: Mapping[str, Any] | None = None,
     ):
         super().__init__(
             *(model, tokenizer, batches, mesh, generation),
-            *(task, prompt, fields, name, inputs, count),
+            *(task, prompt, fields, name, inputs, count, results),
         )
         self._options = dict(options or {})
         self._allowed = tuple(self._options.pop("allowed_texts", ()))
@@ -177,7 +211,7 @@ class Rank(_Asked):
     the first.
 
     Args:
-      task, prompt, fields, name, inputs, count: see `Generate`.
+      task, prompt, fields, name, inputs, count, results: see `Generate`.
       candidates: the same for all, or the file of a list of them, .json or a line each in .txt; or
         the example's entry that lists them, 'a/b' as for fields.
       length, label_smoothing, preselect, first_weight: see `generation.Generator.rank`. ALBEF's and
@@ -206,10 +240,11 @@ class Rank(_Asked):
         name: str | None = None,
         inputs: Sequence[str] = (),
         count: int | None = None,
+        results: Mapping[str, str] | None = None,
     ):
         super().__init__(
             *(model, tokenizer, batches, mesh, None),
-            *(task, prompt, fields, name, inputs, count),
+            *(task, prompt, fields, name, inputs, count, results),
         )
         if kept is not None and kept < 1:
             raise UserError(f"{self.name}: kept: {kept} candidates: give 1 or more, or none")

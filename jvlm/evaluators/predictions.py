@@ -47,6 +47,10 @@ class Predictor:
         """What its options came to: prompts, decoding, the data's fingerprint."""
         return {}
 
+    def results(self, rows: Sequence[Mapping[str, Any]]) -> list | None:
+        """The rows as a benchmark's server takes them; None where none is asked for."""
+        return None
+
     def run(self, params: Any) -> dict[str, float]:
         """Metric name -> value."""
         return self.score(self.predict(params))
@@ -64,7 +68,9 @@ def write(
     rows: Sequence[Mapping[str, Any]],
     about: Mapping[str, Any],
 ) -> None:
-    """Writes `<name>.jsonl` and `<name>.settings.json`, from the first process.
+    """Writes `<name>.jsonl`, `<name>.settings.json` and, if asked for, `<name>.results.json`.
+
+    From the first process.
 
     Raises:
       UserError: the folder cannot be written.
@@ -76,6 +82,9 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         whole.write_lines(folder / f"{name}.jsonl", rows)
         whole.write_json(folder / f"{name}.settings.json", settings)
+        results = evaluator.results(rows)
+        if results is not None:
+            whole.write_json(folder / f"{name}.results.json", results)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}") from None
 

@@ -173,5 +173,15 @@ def make_options(options: Mapping[str, Any], defaults: Mapping[str, Any] | None 
     return construct(Options, {**known, **options}, where="generate")
 
 
+def with_defaults(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as asked for, the rest as a model's paper has them.
+
+    Samples are drawn without the paper's beams.
+    """
+    if options.get("do_sample") or options.get("temperature"):
+        defaults = {name: value for name, value in defaults.items() if name != "num_beams"}
+    return {**defaults, **options}
+
+
 def _error(message: str) -> UserError:
     return UserError(f"generate: {message}")

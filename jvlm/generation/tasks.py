@@ -1,6 +1,6 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a loaded model does with text: continues it, streams it, ranks answers."""
+"""What a loaded model does with text: continues it, streams it, ranks answers, captions images."""
 
 import functools
 import types
@@ -12,6 +12,7 @@ import numpy as np
 from jvlm import paths, progress
 from jvlm.errors import UserError
 from jvlm.generation.generator import Generator
+from jvlm.generation.options import with_defaults
 from jvlm.generation.weights import is_unstacked, stack_all, unstack_all
 from jvlm.tokenizers.stream import TextStream
 
@@ -66,6 +67,46 @@ class TextTasks:
         batch = self._prompt_batch(images, prompts)
         return self.generate_batch(batch, allowed_texts=allowed_texts, **options)
 
+    def caption(
+        self,
+        images: Sequence,
+        prompt: str | None = None,
+        *,
+        allowed_texts: Sequence[str] = (),
+        first: int = 0,
+        **options: Any,
+    ) -> list[str]:
+        """Says what is in images.
+
+        Args:
+          images: paths, Pillow images or arrays, read a few at a time.
+          prompt: what every caption begins with; default the model's own, '' for none.
+          allowed_texts: see `generate`.
+          first: number of the first image: samples depend on an image's number, not on the batch.
+          **options: fields of `generation.Options`; the rest as the model's paper has them. Samples
+            are drawn without beams, unless both are asked for.
+
+        Returns:
+          What follows the prompt; with `num_return_sequences` n, n captions for each image.
+
+        Raises:
+          UserError: the model writes no captions, or an unknown option.
+        """
+        how = getattr(self.model, "captioning", None)
+        if how is None:
+            raise UserError(f"{self.name} writes no captions")
+        if isinstance(images, str) or not len(images):
+            raise UserError("give a list of images, at least one")
+        options = self._constrained(with_defaults(options, how), allowed_texts)
+        prompt, captions = self.config.prompt if prompt is None else prompt, []
+        for rows in _pieces(len(images)):
+            own = images[rows[0] : rows[-1] + 1]
+            batch = self._prompt_batch(own, [prompt] * len(own))
+            batch = {key: value[rows - rows[0]] for key, value in batch.items()}
+            texts = self._write(batch, rows + first, options)
+            captions += texts[: len(texts) // len(rows) * len(own)]
+        return captions
+
     def generate_batch(
         self,
         batch: Mapping[str, Any],
@@ -77,14 +118,18 @@ class TextTasks:
         """The same from a batch of any size; `first` is the number of its first prompt."""
         options = self._constrained(options, allowed_texts)
         self._generator.check(batch, options)  # All prompts, before the first is answered.
-        ends = self._generator.special_ids(options)[0]
-        decode, texts = self._need_tokenizer().decode, []
-        for rows in _pieces(len(batch["text"])):
+        count, texts = len(batch["text"]), []
+        for rows in _pieces(count):
             piece = {key: value[rows] for key, value in batch.items()}
-            ids = self.generate_ids(piece, rows + first, **options)
-            texts += [decode(_before(row, ends)) for row in ids]
-        each = len(ids) // len(rows)
-        return texts[: each * len(batch["text"])]
+            found = self._write(piece, rows + first, options)
+            texts += found[: len(found) // len(rows) * min(len(rows), count - rows[0])]
+        return texts
+
+    def check_batch(
+        self, batch: Mapping[str, Any], *, allowed_texts: Sequence[str] = (), **options: Any
+    ) -> None:
+        """Raises what `generate_batch` would raise, before it does anything."""
+        self._generator.check(batch, self._constrained(options, allowed_texts))
 
     def generate_ids(
         self, batch: Mapping[str, Any], rows: Sequence[int] | None = None, **options: Any
@@ -177,6 +222,11 @@ class TextTasks:
                 mask[row, column, : len(answer)] = True
         return Candidates(ids[0], mask[0]) if shared else Candidates(ids, mask)
 
+    def _write(self, batch: Mapping[str, Any], rows: np.ndarray, options: Mapping) -> list[str]:
+        """New text only, of a batch that goes at once."""
+        decode, ends = self._need_tokenizer().decode, self._generator.special_ids(options)[0]
+        return [decode(_before(row, ends)) for row in self.generate_ids(batch, rows, **options)]
+
     def _stacked_params(self) -> dict:
         """The weights as they are stored."""
         return stack_all(self.params) if is_unstacked(self.params) else self.params
@@ -195,11 +245,14 @@ class TextTasks:
             raise UserError(f"{self.name} is no language model: it does not generate")
         return Generator(self.model, self.mesh, self.generation)
 
+    @property
+    def _sees(self) -> bool:
+        return hasattr(self._generator.model.cfg, "vision")
+
     def _prompt_batch(self, images: Sequence | None, prompts: Sequence[str] | None) -> dict:
-        sees = hasattr(self._generator.model.cfg, "vision")
-        if images is not None and not sees:
+        if images is not None and not self._sees:
             raise UserError(f"{self.name} is a language model: it sees no images, give prompts=")
-        if images is None and sees:
+        if images is None and self._sees:
             raise UserError(f"{self.name} speaks about images: give images= too")
         batch = self.prompt_ids(prompts)
         if images is not None:
@@ -212,7 +265,7 @@ class TextTasks:
         """What the model reads of prompts: text int32[B, T], text_mask bool[B, T].
 
         Raises:
-          UserError: an empty prompt, or something else than text.
+          UserError: something else than text, or an empty prompt of a model that sees nothing.
         """
         if prompts is None or isinstance(prompts, str) or not len(prompts):
             raise UserError("give a list of prompts, at least one")
@@ -220,7 +273,7 @@ class TextTasks:
         if other is not None:
             raise UserError(f"prompt {other} is {type(prompts[other]).__name__}: give text")
         empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)
-        if empty is not None:
+        if empty is not None and not self._sees:
             raise UserError(f"prompt {empty} is empty: give it at least one character")
         # An encoder's text ends as its tokenizer ends texts; a prompt is left open.
         end = None if self._generator.model.encoder_decoder else False
@@ -260,7 +313,8 @@ class Speaker(TextTasks):
 def _pieces(count: int) -> Iterator[np.ndarray]:
     """Row numbers, so many at a time; the last piece is filled up with the last row."""
     size = min(count, ROWS)
-    for start in progress.bar(range(0, count, size), unit="batch"):
+    starts = range(0, count, size)
+    for start in progress.bar(starts, unit="batch") if len(starts) > 1 else starts:
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 

@@ -10,6 +10,7 @@ Smoothing is torch's: the mean over all classes, the target among them. The z-lo
 (arXiv:2204.02311, section 5; there z = 1e-4).
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -95,6 +96,30 @@ def chunked_cross_entropy(
     return jax.tree.map(jnp.sum, _by_pieces(piece, chunk, labels, states))
 
 
+def row_cross_entropy(
+    states: jax.Array,
+    head: Callable[[jax.Array], jax.Array],
+    labels: jax.Array,
+    *,
+    chunk: int,
+    label_smoothing: float = 0.0,
+) -> TokenSums:
+    """As `chunked_cross_entropy`, but the sums of each row.
+
+    Args:
+      states: [B, T, D].
+      head: states [B, T, D] -> logits [B, T, V].
+      labels: int32[B, T]; negative ones do not count.
+      chunk, label_smoothing: see there.
+
+    Returns:
+      the sums, float32[B].
+    """
+    one = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+    piece = lambda labels, states: jax.vmap(one)(head(states), labels)
+    return jax.tree.map(lambda x: jnp.sum(x, 0), _by_pieces(piece, chunk, labels, states))
+
+
 def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
     """Cross-entropy to a teacher's softmax q, logsumexp(x) - sum q x, without gradient for it.
 
@@ -111,34 +136,40 @@ def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
 def taught_cross_entropy(
     states: jax.Array,
     head: Callable[[jax.Array], jax.Array],
-    teacher_states: jax.Array,
-    teacher_head: Callable[[jax.Array], jax.Array],
+    teacher_states: jax.Array | None,
+    teacher_head: Callable[[jax.Array], jax.Array] | None,
     labels: jax.Array,
     alpha: jax.Array | float,
     *,
     chunk: int,
+    label_smoothing: float = 0.0,
 ) -> TokenSums:
-    """(1 - alpha) -log p(y) + alpha cross-entropy to a teacher's softmax (ALBEF section 3.3).
+    """(1 - alpha) cross-entropy + alpha that to a teacher's softmax (ALBEF section 3.3).
 
     Args:
-      states, teacher_states: [B, T, D] before the output layers.
+      states, teacher_states: [B, T, D] before the output layers; without a teacher, alpha is none.
       head, teacher_head: states -> logits [..., V]; the teacher's have no gradient.
       labels: int32[B, T]; negative ones do not count.
       alpha: weight of the teacher.
       chunk: positions at a time; 0 is all.
+      label_smoothing: see the module.
 
     Returns:
       the sums of each row, float32[B].
     """
 
-    def piece(labels, states, teacher_states):
+    def piece(labels, states, *taught):
         logits = head(states).astype(jnp.float32)
-        by_row = jax.vmap(cross_entropy)(logits, labels)
-        soft = soft_cross_entropy(logits, teacher_head(teacher_states))
+        hard = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+        by_row = jax.vmap(hard)(logits, labels)
+        if not taught:
+            return by_row
+        soft = soft_cross_entropy(logits, teacher_head(*taught))
         soft = jnp.sum(jnp.where(labels >= 0, soft, 0.0), -1)
-        return by_row._replace(loss=(1 - alpha) * by_row.nll + alpha * soft)
+        return by_row._replace(loss=(1 - alpha) * by_row.loss + alpha * soft)
 
-    sums = _by_pieces(piece, chunk, labels, states, teacher_states)
+    taught = () if teacher_states is None else (teacher_states,)
+    sums = _by_pieces(piece, chunk, labels, states, *taught)
     return jax.tree.map(lambda x: jnp.sum(x, 0), sums)
 
 

@@ -61,6 +61,18 @@ def _accuracy(rows: Sequence[Row], values: Sequence[float], *fields: str) -> Sco
 
 
 def score_caption(rows):
+    figures, samples = _caption_figures(rows)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("category"):
+            groups.setdefault(_label(row["category"]), []).append(row)
+    for name in sorted(groups) if len(groups) > 1 else ():
+        own, _ = _caption_figures(groups[name])
+        figures |= {f"{metric}_{name}": value for metric, value in own.items()}
+    return figures, samples
+
+
+def _caption_figures(rows: Sequence[Row]) -> Scored:
     pairs = _column(rows, "prediction"), _column(rows, "references")
     tokens = caption.tokenize_pairs(*pairs)
     figures = {f"bleu{n}": value for n, value in enumerate(caption.bleu(*tokens), 1)}
@@ -294,7 +306,8 @@ def score_retrieval(rows):
     figures, samples = {}, []
     for row in rows:
         right = set(row["answers"])
-        rank = next((i for i, key in enumerate(row["prediction"]) if key in right), math.inf)
+        behind = row["rank"] - 1 if "rank" in row else math.inf
+        rank = next((i for i, key in enumerate(row["prediction"]) if key in right), behind)
         samples.append({"rank": rank})
     groups: dict[str, dict[str, list[float]]] = {}
     for row, sample in zip(rows, samples):
@@ -310,6 +323,10 @@ def score_retrieval(rows):
         if len(directions) > 1:
             total = sum(recalls.values())
             figures |= {f"mean{stage}": total / len(recalls), f"rsum{stage}": 100 * total}
+        for direction, ranks in directions.items():
+            median = float(np.median(ranks)) + 1
+            if math.isfinite(median):
+                figures[f"{direction}_median_rank{stage}"] = median
     # No rank is infinite in JSON.
     return figures, [{} if math.isinf(s["rank"]) else {"rank": s["rank"] + 1} for s in samples]
 

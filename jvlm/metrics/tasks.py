@@ -148,7 +148,9 @@ TASKS: dict[str, Task] = {
     "caption": Task(
         scorers.score_caption,
         {"prediction": "text", "references": "a list of texts"},
-        "BLEU-1 to 4, ROUGE-L, CIDEr-D, exact captions (COCO, NoCaps, Flickr30k, TextCaps)",
+        "BLEU-1 to 4, ROUGE-L, CIDEr-D, exact captions (COCO, NoCaps, Flickr30k, TextCaps); "
+        "by 'category', such as NoCaps's domains",
+        {"category": "a text or a number"},
     ),
     "classification": Task(
         scorers.score_classification,
@@ -221,8 +223,9 @@ TASKS: dict[str, Task] = {
             "answers": "a list of texts or numbers",
             "direction": "text",
         },
-        "recall at 1, 5, 10 of ranked ids, by direction",
-        {"stage": "text"},
+        "recall at 1, 5, 10 of ranked ids, median rank, by direction; 'rank' of an answer that is "
+        "not among them",
+        {"stage": "text", "rank": "a number"},
     ),
     "science_qa": Task(
         scorers.score_science_qa,

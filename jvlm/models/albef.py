@@ -180,6 +180,11 @@ class ALBEF(nn.Module):
         """float32 scalar that cosine similarities are divided by."""
         return self.temp
 
+    @property
+    def rerank_rule(self) -> str:
+        """See `metrics.retrieval.reranked`. LAVIS, whose texts have no token types, adds."""
+        return "replace" if self.cfg.text.num_types else "add"
+
     def mask(self, text: jax.Array, text_mask: jax.Array | None) -> jax.Array:
         """bool[B, T], True on tokens."""
         return text != self.cfg.text.pad_id if text_mask is None else text_mask

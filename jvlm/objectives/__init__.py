@@ -11,6 +11,7 @@ from jvlm.errors import UserError, did_you_mean
 from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.answers import Answers
 from jvlm.objectives.base import LossOutput, Objective, micro_batches
+from jvlm.objectives.blip import BLIP
 from jvlm.objectives.classification import Classification, TextAssignment
 from jvlm.objectives.contrastive import Contrastive
 from jvlm.objectives.distillation import Distillation
@@ -19,6 +20,7 @@ from jvlm.objectives.language import Language
 OBJECTIVES = {
     "albef": ALBEF,
     "answers": Answers,
+    "blip": BLIP,
     "classification": Classification,
     "contrastive": Contrastive,
     "distillation": Distillation,
@@ -29,6 +31,7 @@ OBJECTIVES = {
 __all__ = [
     "ALBEF",
     "Answers",
+    "BLIP",
     "Classification",
     "Contrastive",
     "Distillation",

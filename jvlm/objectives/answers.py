@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
-from jvlm.objectives.base import LossOutput
+from jvlm.objectives.base import LossOutput, check_smoothing
 from jvlm.objectives.momentum import Momentum
 
 
@@ -22,15 +22,20 @@ class Answers(Momentum):
     the answers of a question are one row of the decoder, in which they do not see each other.
 
     Attributes:
+      label_smoothing: see `losses.cross_entropy`; 0.1 in BLIP, which has no teacher
+        (`momentum=None`; models/blip_vqa.py), and in LAVIS's ALBEF, which has.
       chunk: positions whose logits are held at a time; 0 is all.
     """
 
+    label_smoothing: float = 0.0
     chunk: int = 0
 
     taught = ("vision/", "text/", "fusion/", "decoder/")
+    optional = True
 
     def __post_init__(self):
         super().__post_init__()
+        check_smoothing(self.label_smoothing)
         if not getattr(self.model, "encoder_decoder", False):
             raise UserError(
                 f"objective 'answers': {type(self.model).__name__} has no decoder of answers"
@@ -51,18 +56,25 @@ class Answers(Momentum):
             "sees": sees[None],
         }
         states, statistics = self.forward(params, inputs, method="hidden", rng=rng)
-        taught = self.teacher_params(params, teacher)
         alpha = self.teacher_weight(teacher, step)
         by_answer = lambda x: x.reshape(rows * count, length, *x.shape[2:])
+        head = lambda params: lambda x: self.apply(params, x, method="head")
+        opinion = None, None
+        if teacher is not None:
+            taught = self.teacher_params(params, teacher)
+            seen = self.opinion(taught, inputs, method="hidden", rng=rng)
+            opinion = by_answer(seen), head(taught)
         sums = taught_cross_entropy(
             by_answer(states),
-            lambda x: self.apply(params, x, method="head"),
-            by_answer(self.opinion(taught, inputs, method="hidden", rng=rng)),
-            lambda x: self.apply(taught, x, method="head"),
+            head(params),
+            *opinion,
             by_answer(flat(labels)),
             alpha,
             chunk=self.chunk,
+            label_smoothing=self.label_smoothing,
         )
         weighted = sums.loss * batch["answer_weight"].reshape(-1)
-        metrics = {"accuracy": sums.correct.sum() / sums.count.sum(), "alpha": alpha}
+        metrics = {"accuracy": sums.correct.sum() / sums.count.sum()}
+        if teacher is not None:
+            metrics["alpha"] = alpha
         return LossOutput(weighted.sum() / rows, metrics, extra={}, statistics=statistics)

@@ -43,11 +43,12 @@ class Objective:
     model: nn.Module
     trained: frozenset[str] | None = dataclasses.field(default=None, kw_only=True, repr=False)
 
-    def check_model(self, name: str, kind: str) -> None:
+    def check_model(self, name: str, *kinds: str) -> None:
         """Raises UserError unless the model's config is of a kind, which is its name too."""
-        if getattr(self.model.cfg, "kind", None) != kind:
+        if getattr(self.model.cfg, "kind", None) not in kinds:
+            known = " or ".join(map(repr, kinds))
             raise UserError(
-                f"objective {name!r} takes a model {kind!r}, not {type(self.model).__name__}"
+                f"objective {name!r} takes a model {known}, not {type(self.model).__name__}"
             )
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
@@ -161,6 +162,12 @@ class Objective:
         behind = self.update_extra(extra, whole_batch(outs.extra))
         out = mean_over_micro_batches(outs.replace(extra={})).replace(extra=behind)
         return out, jax.tree.map(lambda g: g / count, grads)
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Raises UserError where it is no share."""
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"objective.label_smoothing {label_smoothing!r}: give 0 <= x < 1")
 
 
 def micro_batches(batch, count: int):

@@ -19,26 +19,28 @@ from jvlm.state import purpose_rng
 class Classification(Momentum):
     """Cross-entropy of `label` int32[B], and to the average's opinion.
 
-    salesforce/ALBEF models/model_{ve,nlvr}.py.
+    salesforce/ALBEF models/model_{ve,nlvr}.py; salesforce/BLIP models/blip_nlvr.py, which has no
+    average (`momentum=None`).
     """
 
     taught = ("vision/", "text/", "fusion/", "hidden_proj/", "class_proj/")
+    optional = True
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_model("classification", "albef_classifier")
+        self.check_model("classification", "albef_classifier", "blip_classifier")
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         inputs = {key: batch[key] for key in ("image", "text", "text_mask") if key in batch}
         out, statistics = self.forward(params, inputs, rng=rng)
-        alpha = self.teacher_weight(teacher, step)
         sums = cross_entropy(out.logits, batch["label"])
         loss = sums.nll / sums.count
+        metrics = {"accuracy": sums.correct / sums.count}
         if teacher is not None:
+            alpha = metrics["alpha"] = self.teacher_weight(teacher, step)
             taught = self.opinion(self.teacher_params(params, teacher), inputs, rng=rng)
             soft = soft_cross_entropy(out.logits, taught.logits).mean()
             loss = (1 - alpha) * loss + alpha * soft
-        metrics = {"accuracy": sums.correct / sums.count, "alpha": alpha}
         return LossOutput(loss, metrics, extra={}, statistics=statistics)
 
 

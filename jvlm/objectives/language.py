@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jvlm.errors import UserError, did_you_mean
 from jvlm.losses.cross_entropy import IGNORED, TokenSums, chunked_cross_entropy
-from jvlm.objectives.base import LossOutput, Objective
+from jvlm.objectives.base import LossOutput, Objective, check_smoothing
 from jvlm.sharding import BATCH_AXES
 
 PER = ("token", "row")
@@ -42,8 +42,7 @@ class Language(Objective):
         if self.per not in PER:
             hint = did_you_mean(self.per, PER)
             raise UserError(f"objective.per {self.per!r} is unknown.{hint}")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"objective.label_smoothing {self.label_smoothing}: give 0 <= x < 1")
+        check_smoothing(self.label_smoothing)
         if not isinstance(self.chunk, int) or self.chunk < 0:
             raise UserError(f"objective.chunk {self.chunk!r}: a number of positions, or 0 for all")
         if not hasattr(self.model, "head"):

@@ -53,7 +53,8 @@ class Momentum(Objective):
     """An objective whose loss listens to the average.
 
     Attributes:
-      momentum: of the average.
+      momentum: of the average; None for no average, where that is no part of the loss
+        (`optional`).
       alpha: weight of the teacher's opinion, raised linearly from 0 over the first `alpha_steps`
         steps; 0 is no distillation.
       alpha_steps: the first epoch in the paper; 0 is the full weight from the start.
@@ -61,7 +62,7 @@ class Momentum(Objective):
         module.
     """
 
-    momentum: float = 0.995
+    momentum: float | None = 0.995
     alpha: float = 0.4
     alpha_steps: int = 0
     compat: str = "official"
@@ -69,15 +70,23 @@ class Momentum(Objective):
     taught: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the paths of which there is an average."""
 
+    optional: ClassVar[bool] = False
+    """Whether it trains without an average too."""
+
     def __post_init__(self):
         for name in ("momentum", "alpha"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"objective.{name} {getattr(self, name)!r}: give 0 <= x <= 1")
+            value = getattr(self, name)
+            if name == "momentum" and value is None and self.optional:
+                continue
+            if value is None or not 0 <= value <= 1:
+                raise UserError(f"objective.{name} {value!r}: give 0 <= x <= 1")
         if self.compat not in COMPAT:
             hint = did_you_mean(self.compat, COMPAT)
             raise UserError(f"objective.compat {self.compat!r} is unknown.{hint}")
 
     def init_teacher(self, params) -> Any:
+        if self.momentum is None:
+            return None
         flat = paths.flatten(params)
         return paths.unflatten(
             {path: jnp.copy(x) for path, x in flat.items() if path.startswith(self.taught)}
@@ -85,6 +94,8 @@ class Momentum(Objective):
 
     def update_teacher(self, teacher: Any, params) -> Any:
         # The official code does this when the next forward begins.
+        if teacher is None:
+            return None
         flat, m = paths.flatten(params), self.momentum
         return paths.map_with_path(lambda path, x: x * m + flat[path] * (1 - m), teacher)
 

@@ -61,6 +61,8 @@ def make_optimizer(
     warmup_lr: float = 0.0,
     warmup_every: int | None = None,
     decay_every: int | None = None,
+    decay_rate: float = 1.0,
+    warmup_begin: int = 1,
     accumulate: int = 1,
 ) -> Optimizer:
     """Builds clip -> optimizer -> decay -> rates.
@@ -78,7 +80,8 @@ def make_optimizer(
       weight_decay: rule list; decoupled, multiplied by the current learning rate as in torch.
       lr_scale: rule list of factors on the learning rate.
       clip_norm: largest global gradient norm.
-      warmup_steps, schedule, end_lr, warmup_lr, warmup_every, decay_every: see `make_schedule`.
+      warmup_steps, schedule, end_lr, warmup_lr, warmup_every, decay_every, decay_rate,
+        warmup_begin: see `make_schedule`.
       accumulate: micro-batches whose gradients are averaged.
     """
     if name not in RULES:
@@ -91,7 +94,7 @@ def make_optimizer(
     for key, value in options.items():
         if not isinstance(value, int | float):
             raise UserError(f"optim.{key} {value!r}: a number, or None for the optimizer's own")
-    stairs = (warmup_lr, warmup_every, decay_every)
+    stairs = (warmup_lr, warmup_every, decay_every, decay_rate, warmup_begin)
     rate = make_schedule(lr, steps, warmup_steps, schedule, end_lr, *stairs)
     decay = paths.resolve(weight_decay, params, what="optim.weight_decay")
     scale = paths.resolve(lr_scale, params, what="optim.lr_scale")

@@ -78,6 +78,12 @@ def test_several_images(rng):
     np.testing.assert_array_equal(one["image"][0], two["image"][1])
     assert one["image_valid"].tolist() == [True, False] and not one["image"][1].any()
     assert not chain({"images": []}, rng)["image_valid"].any()
+    clip = compose([("each_image", dict(steps=steps, count=5, size=8, repeat=True))])
+    frames = clip({"images": pictures}, rng)
+    assert frames["image_valid"].all()
+    np.testing.assert_array_equal(frames["image"], two["image"][[0, 0, 0, 1, 1]])
+    with pytest.raises(BadRecord, match="x: no images"):
+        clip({"id": "x", "images": []}, rng)
     named = dict(steps=steps, count=2, size=8, key=("left", "right"))
     named = compose([("each_image", named)])(dict(zip(("left", "right"), pictures)), rng)
     np.testing.assert_array_equal(named["image"], two["image"])

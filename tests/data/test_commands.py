@@ -202,6 +202,11 @@ def test_a_link_to_nowhere(tmp_path, call):
     assert status == 0 and "broken: 1" in out and "b.jpg: No such file" in out, err
 
 
+def test_a_member_of_a_mixture(call):
+    status, out, err = call("data", "info", "blip/digits_web:test", "--split=web", "--json")
+    assert status == 0 and list(json.loads(out)["splits"]) == ["web"], err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -209,8 +214,9 @@ def test_a_link_to_nowhere(tmp_path, call):
         (["info", "none.jsonl"], "none.jsonl: No such file"),
         (["info", "none.jsonl", "--option", "image_rot=x"], "Did you mean 'image_root'"),
         (["info", "none.jsonl", "--option", "x"], "give KEY=VALUE"),
-        (["info", "none.jsonl", "--split", "train"], "only prepared data sets have splits"),
+        (["info", "none.jsonl", "--split", "train"], "only prepared data sets and mixtures"),
         (["info", "digit_scenes/tiny", "--option", "x=1"], "--option: unknown key 'x'"),
+        (["info", "blip/digits_web:test", "--split", "wbe"], "Did you mean 'web'"),
         (["info", "clip/digits", "--option", "x=1"], "--option: a config has its own"),
         (["info", "digit_scenes/tiny", "--sample", "0"], "at least 1"),
         (["info", "digit_scenes/tiny", "--split", "tset"], "splits: test"),

@@ -266,6 +266,11 @@ def test_the_models_own_preprocessing():
         compose([("preprocess", {"size": 3})], preprocess=own)
 
 
+def test_count():
+    example = {"objects": {"digit": [3, 7]}}
+    assert compose([("count", {"key": "objects/digit", "out": "n"})])(example, None)["n"] == 2
+
+
 def test_take():
     example = {"captions": {"text": ["a", "b", "c"], "id": [1, 2, 3]}}
     steps = [("take", {"key": "captions/text", "count": 2, "out": "caption"})]

@@ -179,6 +179,26 @@ def test_the_decoding_is_told(build):
     assert settings["decoding"]["allowed_texts"] == ("yes", "no") and settings["count"] == 11
 
 
+def test_a_server_s_file(build, mesh, tmp_path):
+    """Ids that are numbers are such, whatever the data set stores; a prediction stays a text."""
+    make, params = build
+    fields = dict(answers="qa/answer", image_id="number")
+    results = dict(image_id="image_id", caption="prediction")
+    how = dict(results=results, count=3, options=dict(max_new_tokens=4))
+    sections = {"a": section("generate", fields=fields, **how)}
+    with jax.set_mesh(mesh):
+        evaluate(make(**sections), params, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    want = [dict(image_id=i, caption=row["prediction"]) for i, row in enumerate(rows)]
+    assert json.loads((tmp_path / "a.results.json").read_text()) == want
+    evaluator = make(**sections)["a"]
+    assert evaluator.results([dict(image_id="012", prediction="7")]) == [
+        dict(image_id=12, caption="7")
+    ]
+    with pytest.raises(UserError, match="results: rows have no field 'image'. Did you mean"):
+        make(a=section("generate", fields=fields, results=dict(image_id="image")))
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -250,7 +270,7 @@ def test_labels_are_named(build, mesh, monkeypatch):
 def test_any_text_is_written(tmp_path):
     """Half a surrogate pair, as JSON may have one, is no UTF-8."""
     texts = ["\ud83d", "\u2028 \x85", 'a "b"\n', "\U0001f600"]
-    evaluator = types.SimpleNamespace(task="exact", settings=dict)
+    evaluator = types.SimpleNamespace(task="exact", settings=dict, results=lambda rows: None)
     write(tmp_path, "a", evaluator, [dict(id=t, prediction=t, answers=[t]) for t in texts], {})
     each = tmp_path / "each.jsonl"
     scores = score_file(tmp_path / "a.jsonl", "exact", per_sample=each)

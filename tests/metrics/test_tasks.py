@@ -174,6 +174,22 @@ def test_answers():
     assert metrics("vqa", rows) == pytest.approx({"accuracy": 0.9, "accuracy_other": 0.9})
 
 
+def test_captions_by_domain():
+    """NoCaps: each domain's figures are those of its rows alone."""
+    texts = {"in-domain": ["a red dog runs", "two cats"], "out-domain": ["a red dog", "a zebra"]}
+    rows = [
+        dict(prediction=text, references=["a red dog runs fast", "the cats"], category=domain)
+        for domain, pair in texts.items()
+        for text in pair
+    ]
+    found = metrics("caption", rows)
+    for domain in texts:
+        own = metrics("caption", [row for row in rows if row["category"] == domain])
+        assert {f"{name}_{domain}": value for name, value in own.items()}.items() <= found.items()
+        assert not any("domain" in name for name in own)
+    assert len(found) == 3 * len(own)
+
+
 def test_ranked_lists():
     rows = [
         dict(prediction=[5, 7, 7], answers=[7], direction="i2t"),
@@ -184,6 +200,10 @@ def test_ranked_lists():
     assert found.metrics["retrieval/i2t_r1"] == 0 and found.metrics["retrieval/i2t_r5"] == 0.5
     assert found.metrics["retrieval/rsum"] == pytest.approx(100 * (0 + 0.5 + 0.5 + 3))
     assert found.samples == [{"rank": 2}, {}, {"rank": 1}]
+    assert found.metrics["retrieval/t2i_median_rank"] == 1
+    assert "retrieval/i2t_median_rank" not in found.metrics  # Half of them have none.
+    rows[1]["rank"] = 31
+    assert metrics("retrieval", rows)["i2t_median_rank"] == (2 + 31) / 2
     rows = [dict(prediction=["a", "b"], label="b"), dict(prediction=["a", "b"], label="a")]
     assert metrics("classification", rows) == {"top1": 0.5, "mean_per_class": 0.5, "top5": 1}
 

@@ -21,7 +21,9 @@ from jvlm.losses.momentum import (
     same_group,
 )
 from jvlm.models import build_model
+from jvlm.objectives import Objective, build_objective, micro_batches
 from jvlm.objectives.albef import ALBEF
+from jvlm.objectives.base import LossOutput
 from jvlm.objectives.momentum import COMPAT
 from jvlm.step import build_step
 
@@ -85,20 +87,34 @@ def batches(count):
 
 
 @functools.cache
-def build(mesh_name, task="albef", accumulate=1, **objective):
-    """(training, mesh)."""
+def build(mesh_name, task, **objective):
+    """(training, mesh). Of the optimizers the one that compiles fastest."""
     c = config(task, **objective)
-    c.optim.accumulate = accumulate
+    c.optim.update(dict(name="sgd", lr=0.2, eps=None))
     devices = None if mesh_name else jax.devices()[:1]
     mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
     return build_step(c, mesh), mesh
 
 
+def fresh(training):
+    """A state as if it had trained, laid out; to compile what would draw one takes longer."""
+    rng = np.random.default_rng(1)
+
+    def draw(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0, impl="threefry2x32")
+        if np.issubdtype(x.dtype, np.integer):
+            return np.zeros(x.shape, x.dtype)
+        new = rng.normal(0, 0.3, x.shape).astype(x.dtype)
+        return new if x.shape else np.abs(new)  # A temperature is positive.
+
+    return jax.tree.map(lambda x: jax.device_put(draw(x), x.sharding), training.state)
+
+
 def go_on(training, mesh, state, part):
-    """(metrics of each step, state) of some batches; no state is a fresh one."""
+    """(metrics of each step, state) of some batches."""
     metrics = []
     with jax.set_mesh(mesh):
-        state = state or training.init(jax.random.key(0, impl="threefry2x32"))
         for batch in part:
             state, of_step = training.step(state, sharding.put_whole_batch(batch, mesh))
             metrics.append({k: float(v) for k, v in of_step.items()})
@@ -106,12 +122,13 @@ def go_on(training, mesh, state, part):
 
 
 @functools.cache
-def run(mesh_name, task="albef", steps=3, **options):
+def run(mesh_name, task="albef", **options):
     """(metrics, final state as numpy) of a few steps."""
-    part = list(batches(steps))
+    part = list(batches(3))
     if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
         part = [{k: v for k, v in batch.items() if k != "label"} for batch in part]
-    losses, state = go_on(*build(mesh_name, task, **options), None, part)
+    training, mesh = build(mesh_name, task, **options)
+    losses, state = go_on(training, mesh, fresh(training), part)
     flat = {
         name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
         for name in ("params", "teacher", "extra")
@@ -126,7 +143,8 @@ GROUPS = dict(negatives=4, same="soft")
 @pytest.mark.parametrize(
     "mesh_name, options",
     [
-        *((mesh, {}) for mesh in MESHES),
+        ("1x4x2", {}),
+        ("8x1x1", GROUPS),
         ("2x2x2", GROUPS),
         *(("2x2x2", dict(task=task)) for task in TASKS if task != "albef"),
     ],
@@ -143,13 +161,13 @@ def test_sharded_equals_unsharded(mesh_name, options):
             np.testing.assert_allclose(got[part][path], leaf, atol=1e-5, err_msg=path)
 
 
-def test_queue_and_teacher_change_once_a_step():
-    """Also with micro-batches: all of the batch is put into the queue, the oldest goes."""
-    _, once = run(None)
-    _, twice = run(None, accumulate=2)
-    assert once["extra"]["pointer"] == twice["extra"]["pointer"] == 3 * ROWS % 32
+def test_the_queue_moves_on_once_a_step():
+    """All of the batch is put into it, and the oldest goes."""
+    _, after = run(None)
+    assert after["extra"]["pointer"] == 3 * ROWS % 32
+    objective = ALBEF(build_model(MODEL), queue=32)
     one, two = (
-        build_step(config(), sharding.make_mesh(devices=jax.devices()[:1])).objective.update_extra(
+        objective.update_extra(
             {"image": jnp.zeros((32, 8)), "text": jnp.zeros((32, 8)), "pointer": jnp.int32(p)},
             {"image": jnp.ones((16, 8)), "text": jnp.ones((16, 8))},
         )
@@ -157,11 +175,36 @@ def test_queue_and_teacher_change_once_a_step():
     )
     assert one["image"][:16].all() and not one["image"][16:].any() and one["pointer"] == 16
     assert two["text"][16:].all() and not two["text"][:16].any() and two["pointer"] == 0
-    assert {p.split("/")[0] for p in once["teacher"]} == {
+
+
+def test_micro_batches_are_put_into_the_queue_together():
+    class Features(Objective):
+        """Its batch is what it puts into a queue."""
+
+        def loss(self, params, batch, *, teacher, extra, rng, step):
+            return LossOutput(params["w"] * batch.sum(), {}, batch)
+
+        def update_extra(self, extra, news):
+            return jnp.concatenate([extra, news])
+
+    batch = np.arange(16.0)
+    given = dict(frozen={}, teacher=None, rng=jax.random.key(0), step=0)
+    out, _ = Features(None).value_and_grad(
+        {"w": jnp.float32(1)}, micro_batches(batch, 4), extra=np.ones(3), **given
+    )
+    np.testing.assert_array_equal(out.extra, [1, 1, 1, *batch])
+
+
+def test_the_average_is_of_what_the_teacher_reads():
+    _, after = run(None)
+    before = paths.flatten(fresh(build(None, "albef")[0]).teacher)
+    assert before.keys() == after["teacher"].keys()
+    assert {path.split("/")[0] for path in before} == {
         *("vision", "text", "fusion", "vision_proj", "text_proj", "words")
     }
-    for path, leaf in once["teacher"].items():
-        assert not np.array_equal(leaf, once["params"][path]) or not leaf.any(), path
+    for path, leaf in after["teacher"].items():
+        assert not np.array_equal(leaf, before[path]), path
+        assert not np.array_equal(leaf, after["params"][path]), path
 
 
 def test_negatives():
@@ -185,15 +228,15 @@ def test_negatives():
 def test_a_resume_has_queue_and_teacher(tmp_path):
     """Through a checkpoint: bit for bit, alpha and draws included; elsewhere to rounding."""
     every = list(batches(4))
-    training, mesh = build("8x1x1", **GROUPS)
-    _, state = go_on(training, mesh, None, every[:2])
+    training, mesh = build("8x1x1", "albef", **GROUPS)
+    _, state = go_on(training, mesh, fresh(training), every[:2])
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, state, {})
     checkpoints.wait()
     want_metrics, state = go_on(training, mesh, state, every[2:])
     want = by_path(state)
     for mesh_name, tolerance in (("8x1x1", 0), ("2x2x2", 1e-5)):
-        training, mesh = build(mesh_name, **GROUPS)
+        training, mesh = build(mesh_name, "albef", **GROUPS)
         state = checkpoints.restore(2, training.state)
         assert state.extra["pointer"] == 0 and (state.extra["image_id"] >= 0).all()
         places = paths.flatten(jax.tree.map(lambda x: x.sharding, state.params))
@@ -216,20 +259,24 @@ def by_path(state):
 
 @pytest.fixture(scope="module")
 def compat():
-    """(kind -> function of a key to the output of a first step, the texts without dropout)."""
+    """(kind -> function of a key and labels to what a first step gives, texts without dropout)."""
     text = MODEL["text"] | dict(dropout=0.3, attn_dropout=0.3)
     model = build_model(MODEL | dict(text=text))
-    params = model.init(jax.random.key(0), model.dummy_batch(1))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), model.dummy_batch(1))["params"]
     batch = next(batches(1))
-    labels = np.full_like(batch["text"], -1)
-    labels[:2, 1] = batch["text"][:2, 1]  # Two words of the first group of rows.
-    batch |= {"masked_text": batch["text"], "masked_labels": labels}
+    batch["masked_text"] = batch["text"]
+    masked = np.full_like(batch["text"], -1)
+    masked[:2, 1] = batch["text"][:2, 1]  # Two words of the first group of rows.
 
     def function(kind):
         objective = ALBEF(model, queue=32, negatives=4, alpha_steps=9, compat=kind)
         given = dict(teacher=objective.init_teacher(params), step=jnp.int32(0))
         given["extra"] = objective.init_extra(jax.random.key(9), ROWS)
-        return jax.jit(lambda key: objective.loss(params, batch, rng=key, **given))
+        loss = lambda key, labels: objective.loss(
+            params, {**batch, "masked_labels": labels}, rng=key, **given
+        )
+        compiled = jax.jit(loss)
+        return lambda key, labels=masked: compiled(key, labels)
 
     embed = jax.jit(functools.partial(model.apply, method="encode_text"))
     embeds = embed({"params": params}, batch["text"], batch["text_mask"])
@@ -287,35 +334,36 @@ def test_empty_places_of_the_queue_are_left_out_where_that_is_fixed():
         extra = objective.update_extra(extra, {name: extra[name][:16] for name in Sides._fields})
 
 
-def test_a_batch_without_masked_words():
+def test_a_batch_without_masked_words(compat):
     """Small batches have some; a metric that is not finite would end the run."""
-    losses, _ = run(None, steps=1, mlm_probability=1e-9)
-    assert losses[0]["mlm"] == 0 and all(np.isfinite(value) for value in losses[0].values())
+    for kind in COMPAT:
+        metrics = compat[0][kind](jax.random.key(0), np.full((ROWS, 6), -1, np.int32)).metrics
+        assert metrics["mlm"] == 0 and all(np.isfinite(value) for value in metrics.values())
 
 
 def test_bad_options():
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    build = lambda task, model, **options: build_objective(
+        {**config(task).objective, **options}, build_model(TASKS[model])
+    )
     for options, message in (
-        (dict(queue=40), "no multiple of data.batch_size"),
         (dict(same="sotf"), "Did you mean 'soft'"),
         (dict(negatives=1), "at least 2"),
         (dict(momentum=1.5), "momentum 1.5"),
         (dict(compat="offical"), "Did you mean 'official'"),
     ):
-        c = config()
-        c.objective.update(options)
         with pytest.raises(UserError, match=message):
-            build_step(c, mesh)
+            build("albef", "albef", **options)
     for task, model, message in (
         ("albef", "classification", "'albef'.*takes a model 'albef'"),
         ("classification", "albef", "takes a model 'albef_classifier'"),
         ("text_assignment", "classification", "2 images and embeddings"),
         ("answers", "albef", "no decoder of answers"),
     ):
-        c = config(task)
-        c.model = TASKS[model]
         with pytest.raises(UserError, match=message):
-            build_step(c, mesh)
+            build(task, model)
+    with pytest.raises(UserError, match="no multiple of data.batch_size"):
+        build("albef", "albef", queue=40).init_extra(jax.random.key(0), ROWS)
     for group in (2, 5):
+        objective = build("text_assignment", "text_assignment", group=group)
         with pytest.raises(UserError, match=f"objective.group {group}"):
-            run(None, task="text_assignment", steps=1, group=group)
+            objective.draw(jax.random.key(0), jnp.ones((ROWS, 8)))

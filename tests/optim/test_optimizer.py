@@ -95,6 +95,20 @@ def test_a_warm_up_may_begin_above_zero():
         build(decay_every=0)
 
 
+def test_the_stairs_of_blip():
+    """Its utils.py: `step_lr_schedule` of an epoch, `warmup_lr_schedule` in the first one."""
+    lr, least, warm, begin, rate, epoch = 3e-4, 1e-6, 70, 1e-6, 0.9, 50
+    given = dict(schedule="exponential", decay_rate=rate, decay_every=epoch, end_lr=least)
+    given |= dict(warmup_steps=warm, warmup_lr=begin, warmup_begin=0)
+    got = jax.jit(jax.vmap(optim.make_schedule(lr, 60 * epoch, **given)))(np.arange(60 * epoch))
+    want = [max(least, lr * rate ** (step // epoch)) for step in range(60 * epoch)]
+    want[:epoch] = [min(lr, begin + (lr - begin) * step / warm) for step in range(epoch)]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert got[-1] == np.float32(least)
+    with pytest.raises(UserError, match="decay_rate 1.0 every 5 steps: give decay_every"):
+        optim.make_schedule(1.0, 10, schedule="exponential", decay_every=5)
+
+
 def test_nothing_trained_and_unknown_names():
     with pytest.raises(UserError, match="nothing is trained"):
         build(trainable=((".*", False),))

@@ -32,6 +32,7 @@ SCHEMAS: dict[str, dict[str, Feature]] = {
         "url": "text",
         "category": "text",  # The domain of NoCaps.
     },
+    "video_captions": {"images": "images", "captions": "texts", "image_id": "text"},
     "questions": {"image": "image", **_QUESTION},
     "video_questions": {"images": "images", **_QUESTION},  # Frames, or several pictures.
     "pointing": {"image": "image", **_QUESTION, "boxes": {"box": "box"}},  # The choices are boxes.

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jvlm.data.examples import plain
 from jvlm.data.importers.pictures import is_video
 from jvlm.data.importers.records import Blob, Dropped, Record, Unusable
 
@@ -180,13 +179,7 @@ def _size(blob: Blob) -> int:
 def _to_line(record: Record) -> bytes:
     blobs = [(blob.path, blob.offset, blob.size, blob.base64) for blob in record.images]
     try:
-        line = json.dumps([record.id, dict(record.values), blobs], default=_plain)
+        line = json.dumps([record.id, dict(record.values), blobs], default=plain)
     except (TypeError, ValueError) as error:
         raise Unusable("wrong value", str(error)) from None
     return line.encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,12 +1,12 @@
 # Copyright 2026 The jvlm Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about videos: a video file, or a folder of its frames, by the video's name."""
+"""Questions about videos, and captions: a video file, or a folder of its frames, by its name."""
 
 import functools
 from collections.abc import Iterator
 
-from jvlm.data.importers.annotations import Entry, beside, by_split, convert, rows
-from jvlm.data.importers.files import Files
+from jvlm.data.importers.annotations import BadEntry, Entry, beside, by_split, convert, rows
+from jvlm.data.importers.files import Files, read_lines
 from jvlm.data.importers.records import Dropped, Kind, Record
 from jvlm.data.importers.tables import read_csv
 
@@ -69,7 +69,37 @@ def _ivqa_question(entry: Entry, files: Files, split: str) -> Iterator[Record]:
     yield Record(split, entry.name, values, files.video(video))
 
 
+def video_captions(files: Files) -> Iterator[Record | Dropped]:
+    """BLIP's msrvtt_test.jsonl: {clip_name, caption} a line (data/video_dataset.py).
+
+    Or LAVIS's retrieval_{train,val,test}.json and cap_{train,val,test}.json of MSR-VTT, DiDeMo,
+    MSVD: [{video, caption}]. The captions of a video are one record, where its first one stands.
+    """
+    for path in files.need("*_test.jsonl", "retrieval_*.json", "cap_*.json"):
+        captions: dict[str, list[str]] = {}
+        for row in read_lines(path) if path.suffix == ".jsonl" else rows(path):
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            try:
+                entry = Entry(*row)
+                name = entry.text("clip_name", "") or entry.text("video").rsplit(".", 1)[0]
+                texts = entry.texts("caption")
+            except BadEntry as error:
+                yield Dropped(row[0], str(error))
+                continue
+            captions.setdefault(name, []).extend(texts)
+        for name, texts in captions.items():
+            values = {"captions": texts, "image_id": name}
+            yield Record(files.split(path), name, values, files.video(name))
+
+
 VIDEO = {
+    "video_captions": Kind(
+        video_captions,
+        "video_captions",
+        "BLIP's msrvtt_test.jsonl; LAVIS's retrieval_*.json, cap_*.json of videos",
+    ),
     "msrvtt_qa": Kind(
         functools.partial(video_qa, prefix="video"),
         "video_questions",

@@ -43,3 +43,34 @@ def test_ivqa(read):
     assert values["question"] == "What, now?"
     assert values["answers"] == ["pan", "pan", "lid", "pan", "pot"]
     assert dropped == [("test.csv:3", "no answer2")]
+
+
+def test_captions_of_videos(read):
+    """BLIP's list of MSR-VTT, and LAVIS's, of which a video has several rows."""
+    lines = [
+        '{"clip_name": "video7020", "caption": "a woman makes a purse"}',
+        "{",
+        '{"clip_name": "video7021"}',
+    ]
+    lavis = [
+        {"video": "a.b.mp4", "caption": "a dog"},
+        {"video": "c.mp4", "caption": "a cat"},
+        {"video": "a.b.mp4", "caption": "a hound"},
+    ]
+    contents = {
+        "msrvtt_test.jsonl": "\n".join(lines),
+        "retrieval_train.json": lavis,
+        "video7020/1.jpg": b"",
+        "clips/a.b.mp4": b"",
+        "c.mp4": b"",
+    }
+    records, dropped = read("video_captions", contents)
+    assert [(split, name, v["captions"], images) for split, name, v, images in records] == [
+        ("test", "video7020", ["a woman makes a purse"], ["video7020"]),
+        ("train", "a.b", ["a dog", "a hound"], ["clips/a.b.mp4"]),
+        ("train", "c", ["a cat"], ["c.mp4"]),
+    ]
+    assert dropped == [
+        ("msrvtt_test.jsonl:2", "not JSON"),
+        ("msrvtt_test.jsonl:3", "no caption"),
+    ]
