@@ -19,7 +19,8 @@ from jvlm.convert.engine import Rule
 from jvlm.convert.hf import NAMES, fields_to_hf, read_fields, refuse, tower_section
 from jvlm.convert.rules import heads, heads_out, linear, norm
 from jvlm.errors import UserError
-from jvlm.models.blip import BLIPCaptionerConfig, BLIPConfig, BLIPVQAConfig, MEDConfig
+from jvlm.models.blip import BLIPCaptionerConfig, BLIPConfig, BLIPVQAConfig
+from jvlm.models.towers.med import MEDConfig
 from jvlm.models.towers.vit import ViTConfig
 
 # transformers' class -> our model.
@@ -105,9 +106,10 @@ def config_from_hf(config: Mapping[str, Any]) -> BLIPCaptionerConfig | BLIPVQACo
     Raises:
       UserError: another class than the three, or a config that jvlm cannot express.
     """
-    architecture = (config.get("architectures") or ["none"])[0]
+    architecture = next(iter(config.get("architectures") or ()), None)
     if architecture not in CLASSES:
-        raise UserError(f"class {architecture!r}: jvlm reads {', '.join(CLASSES)}")
+        found = f"class {architecture!r}" if architecture else "no class in architectures"
+        raise UserError(f"{found}: jvlm reads {', '.join(CLASSES)}")
     vision, text = (tower_section(config, side) for side in ("vision", "text"))
     refuse(text, {"tie_word_embeddings": True, "is_decoder": True})
     fields = read_fields(text, TEXT_FIELDS, TEXT_NAMES, where="text_config.")

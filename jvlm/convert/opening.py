@@ -299,7 +299,8 @@ def _open_pickled(
         reading = family.read_as(cfg, variant)
         steps = (("resize_square", dict(size=cfg.vision.image_size)),)
     cfg = reading.config
-    _, tensors, _ = tied.settle(cfg, tensors, family.copies(cfg, tensors.shapes), None)
+    copies = family.copies(cfg, tensors.shapes)
+    _, tensors, _ = tied.settle(cfg, tensors, copies, None, family.untied)
     return Published(
         *(cfg.kind, cfg, tensors, family.rules(cfg), family.skip(cfg), steps, folder),
         reading.code,

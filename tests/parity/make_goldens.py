@@ -5,7 +5,6 @@
 python -m tests.parity.make_goldens    # writes tests/golden/<name>.npz
 """
 
-import json
 import pathlib
 import tempfile
 
@@ -35,11 +34,7 @@ def main():
     for name in blip.REFERENCES:
         with tempfile.TemporaryDirectory() as folder:
             reference = blip.REFERENCES[name](pathlib.Path(folder))
-            outputs = dict(reference.outputs)
-            if reference.ids:
-                outputs |= {"ids": reference.ids[-1], "options": json.dumps(blip.SETTINGS[-1])}
-                outputs |= {f"prompt/{key}": value for key, value in reference.prompts.items()}
-            save(name, reference, reference.batch, outputs)
+            save(name, reference, reference.batch, reference.outputs)
 
 
 def save(name, reference, batch, outputs):

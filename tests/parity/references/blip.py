@@ -46,8 +46,16 @@ class BLIP:
     ids: tuple[np.ndarray, ...]
 
 
-def make(folder: Path, name: str, width: int, seed: int) -> BLIP:
-    """Writes a checkpoint and records what it computes; `width` is that of the image tower."""
+def make(folder: Path, name: str, width: int, seed: int, strength: float) -> BLIP:
+    """Writes a checkpoint and records what it computes.
+
+    Args:
+      folder: to write to.
+      name: transformers' class.
+      width: of the image tower.
+      seed: of the weights.
+      strength: factor on the weights by which texts see images.
+    """
     model_class = getattr(transformers, name)
     text = dict(**tower(24, 2, 2, 48), vocab_size=V, max_position_embeddings=20)
     text |= dict(bos_token_id=DEC, sep_token_id=SEP, pad_token_id=PAD, is_decoder=True)
@@ -66,7 +74,7 @@ def make(folder: Path, name: str, width: int, seed: int) -> BLIP:
             if "_embeddings" in key:
                 value.mul_(10)
             elif "crossattention" in key and value.ndim > 1:
-                value.mul_(4)
+                value.mul_(strength)
         if hasattr(model, "text_decoder"):
             model.text_decoder.cls.predictions.bias[SEP] += 0.5
     save(model, folder)
@@ -162,7 +170,7 @@ RECORD = {
     "BlipForQuestionAnswering": answers,
 }
 REFERENCES = {
-    "hf_blip_captions": lambda folder: make(folder, "BlipForConditionalGeneration", 32, 2),
-    "hf_blip_pairs": lambda folder: make(folder, "BlipForImageTextRetrieval", 32, 0),
-    "hf_blip_answers": lambda folder: make(folder, "BlipForQuestionAnswering", 24, 0),
+    "hf_blip_captions": lambda folder: make(folder, "BlipForConditionalGeneration", 32, 2, 4),
+    "hf_blip_pairs": lambda folder: make(folder, "BlipForImageTextRetrieval", 32, 0, 2),
+    "hf_blip_answers": lambda folder: make(folder, "BlipForQuestionAnswering", 24, 0, 2),
 }
