@@ -166,7 +166,7 @@ def frame_files(blob: Blob, count: int) -> list[str]:
 
 
 def sample_frames(blob: Blob, count: int) -> list[np.ndarray]:
-    """Evenly spaced frames: of n, those at i * n / count, rounded down (BLIP, LAVIS 'uniform').
+    """Evenly spaced frames: of n, those at i * n / count, rounded down (LAVIS's 'uniform').
 
     Returns:
       `count` times uint8[H, W, 3]; a shorter video gives some of its frames several times.
