@@ -289,8 +289,9 @@ def _open_pickled(
     if ours.get("model_type") in family.kinds:
         with malformed(where, "not a config of jvlm's"):
             cfg = replace(family.kinds[ours["model_type"]], None, ours["model"], where="model")
-            reading = Reading(cfg, "hf", ours["max_len"], ours.get("cleaning") or ())
-            steps = ours["preprocess"]
+            cleaning = tuple(map(tuple, ours.get("cleaning") or ()))
+            reading = Reading(cfg, "hf", ours["max_len"], cleaning)
+            steps = ours["preprocess"] and tuple(map(tuple, ours["preprocess"]))
         if variant is not None:
             reading = family.read_as(cfg, variant)._replace(code="hf")
     else:
