@@ -35,9 +35,9 @@ from jvlm.models.blip import (
     BLIPClassifierConfig,
     BLIPConfig,
     BLIPVQAConfig,
-    MEDConfig,
 )
 from jvlm.models.towers.bert import BertConfig
+from jvlm.models.towers.med import MEDConfig
 from jvlm.models.towers.vit import ViTConfig
 
 SEP_ID = 102  # Of bert-base-uncased.
@@ -340,4 +340,5 @@ FAMILY = PickledFamily(
     queues=queues,
     queue_size=57600,  # configs/pretrain.yaml.
     config_files=config_files,
+    untied="; variant='captioner' or 'retrieval' reads one of the two",
 )

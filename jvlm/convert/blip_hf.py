@@ -11,13 +11,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jvlm.convert.bert import FIELDS, bert_rules
 from jvlm.convert.blip import LENGTHS, PROMPT, decoder_rules
 from jvlm.convert.engine import Rule
 from jvlm.convert.hf import NAMES, fields_to_hf, read_fields, refuse, tower_section
 from jvlm.convert.rules import heads, heads_out, linear, norm
 from jvlm.errors import UserError
-from jvlm.models.blip import BLIPCaptionerConfig, BLIPConfig, BLIPVQAConfig, MEDConfig
+from jvlm.models.blip import BLIPCaptionerConfig, BLIPConfig, BLIPVQAConfig
+from jvlm.models.towers.med import MEDConfig
 from jvlm.models.towers.vit import ViTConfig
 
 # transformers' class -> our model.
@@ -103,9 +106,10 @@ def config_from_hf(config: Mapping[str, Any]) -> BLIPCaptionerConfig | BLIPVQACo
     Raises:
       UserError: another class than the three, or a config that jvlm cannot express.
     """
-    architecture = (config.get("architectures") or ["none"])[0]
+    architecture = next(iter(config.get("architectures") or ()), None)
     if architecture not in CLASSES:
-        raise UserError(f"class {architecture!r}: jvlm reads {', '.join(CLASSES)}")
+        found = f"class {architecture!r}" if architecture else "no class in architectures"
+        raise UserError(f"{found}: jvlm reads {', '.join(CLASSES)}")
     vision, text = (tower_section(config, side) for side in ("vision", "text"))
     refuse(text, {"tie_word_embeddings": True, "is_decoder": True})
     fields = read_fields(text, TEXT_FIELDS, TEXT_NAMES, where="text_config.")
@@ -128,7 +132,9 @@ def config_from_hf(config: Mapping[str, Any]) -> BLIPCaptionerConfig | BLIPVQACo
     if model == "blip":
         scale = config.get("logit_scale_init_value", 2.6592)
         embed_dim = config.get("image_text_hidden_size", 256)
-        sizes = dict(embed_dim=embed_dim, temperature_init=math.exp(-scale))
+        # A float32, as the parameter is, so that it is the same after any number of round trips.
+        temperature = float(np.float32(math.exp(-scale)))
+        sizes = dict(embed_dim=embed_dim, temperature_init=temperature)
         return BLIPConfig(tower, med(encoder=True), **sizes)
     if tower.width != fields["width"]:
         raise UserError(

@@ -289,8 +289,9 @@ def _open_pickled(
     if ours.get("model_type") in family.kinds:
         with malformed(where, "not a config of jvlm's"):
             cfg = replace(family.kinds[ours["model_type"]], None, ours["model"], where="model")
-            reading = Reading(cfg, "hf", ours["max_len"], ours.get("cleaning") or ())
-            steps = ours["preprocess"]
+            cleaning = tuple(map(tuple, ours.get("cleaning") or ()))
+            reading = Reading(cfg, "hf", ours["max_len"], cleaning)
+            steps = ours["preprocess"] and tuple(map(tuple, ours["preprocess"]))
         if variant is not None:
             reading = family.read_as(cfg, variant)._replace(code="hf")
     else:
@@ -299,7 +300,8 @@ def _open_pickled(
         reading = family.read_as(cfg, variant)
         steps = (("resize_square", dict(size=cfg.vision.image_size)),)
     cfg = reading.config
-    _, tensors, _ = tied.settle(cfg, tensors, family.copies(cfg, tensors.shapes), None)
+    copies = family.copies(cfg, tensors.shapes)
+    _, tensors, _ = tied.settle(cfg, tensors, copies, None, family.untied)
     return Published(
         *(cfg.kind, cfg, tensors, family.rules(cfg), family.skip(cfg), steps, folder),
         reading.code,

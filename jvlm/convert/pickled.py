@@ -65,6 +65,7 @@ class PickledFamily(NamedTuple):
       queues: config -> our name of a queue -> the file's, which has features as columns.
       queue_size: of a queue where there is none.
       config_files: config -> name -> content of what the official code reads besides.
+      untied: what to do about a file whose copies are none.
     """
 
     name: str
@@ -81,6 +82,7 @@ class PickledFamily(NamedTuple):
     queues: Callable[[Any], Mapping[str, str]]
     queue_size: int
     config_files: Callable[[Any], dict[str, dict]]
+    untied: str = ""
 
     @property
     def file(self) -> str:

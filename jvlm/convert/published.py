@@ -65,6 +65,8 @@ def load_momentum(published: Published, abstract: Mapping) -> tuple[dict | None,
     if published.model not in PICKLED:
         return None, {}
     family, cfg = PICKLED[published.model], published.config
+    if not family.averaged(cfg):
+        return None, {}
     tensors, flat = published.tensors, paths.flatten(abstract)
     table = family.rules(cfg, momentum=True)
     own, average = (engine.plan(rules, flat) for rules in (published.rules, table))

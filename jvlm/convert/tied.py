@@ -13,7 +13,11 @@ from jvlm.errors import UserError
 
 
 def settle(
-    cfg: Any, tensors: Tensors, copies: Mapping[str, str], head: tuple[str, str] | None
+    cfg: Any,
+    tensors: Tensors,
+    copies: Mapping[str, str],
+    head: tuple[str, str] | None,
+    hint: str = "",
 ) -> tuple[Any, Tensors, tuple[str, ...]]:
     """Looks at what is there twice: at its values, since configs are often wrong about it.
 
@@ -46,7 +50,9 @@ def settle(
         elif head is not None and key == head[0]:
             cfg = dataclasses.replace(cfg, tied=False)
         else:
-            raise UserError(f"{tensors.name}: {key} is not {original}, which it is in the model")
+            raise UserError(
+                f"{tensors.name}: {key} is not {original}, which it is in the model{hint}"
+            )
     return cfg, tensors, tuple(skip)
 
 

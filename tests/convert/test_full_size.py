@@ -44,6 +44,14 @@ def hf_language(kind):
     return lambda model, _: (family.from_hf(model.config), lambda cfg, _: family.rules(cfg), ())
 
 
+def hf_blip(model, tensors):
+    """Retrieval's temperature is in the config."""
+    family = HF_FAMILIES["blip"]
+    cfg = family.from_hf(model.config)
+    tensors.shapes |= {path: () for path, field in family.in_config.items() if hasattr(cfg, field)}
+    return cfg, lambda cfg, _: family.rules(cfg), family.skip
+
+
 def openai(_, tensors):
     rules = lambda cfg, _: openai_form.openai_rules(cfg)
     return openai_form.config_from_openai(tensors), rules, openai_form.SKIP
@@ -76,10 +84,12 @@ SOURCES = {
     "albef": pickled(albef),
     "blip": pickled(blip),
     "cn_clip": cn_clip,
+    "hf_blip": hf_blip,
     "hf_chinese_clip": hf(chinese_clip),
     "hf_clip": hf(clip),
     "hf_siglip": hf(siglip),
     "lavis": pickled(albef),
+    "lavis_blip": pickled(blip),
     "open_clip": open_clip,
     "openai": openai,
     **{f"hf_{kind}": hf_language(kind) for kind in LANGUAGE},
@@ -98,6 +108,8 @@ def test_every_tensor_has_its_place(source, name):
     flat = paths.flatten(params)
     engine.check(tensors, engine.plan(rules(cfg, tensors), flat), skip, flat)
     weights = {path: leaf for path, leaf in flat.items() if not is_statistic(path)}
+    stated = HF_FAMILIES["blip"].in_config if source == "hf_blip" else ()
+    weights = {path: leaf for path, leaf in weights.items() if path not in stated}
     assert paths.count(weights) == model.parameters
 
 

@@ -4,8 +4,8 @@
 
     python -m tests.parity.make_blip_shapes BLIP    # writes tests/golden/shapes/blip.tsv
 
-BLIP is a clone of salesforce/BLIP (056a169); transformers as for `make_albef`, whose stand-ins for
-timm serve here too. `model_base_14M`, `model_base` and `model_base_capfilt_large` hold the same.
+BLIP is a clone of salesforce/BLIP (056a169); transformers as for `make_albef`. `model_base_14M`,
+`model_base` and `model_base_capfilt_large` hold the same.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import sys
 import types
 
 from tests import published_shapes
-from tests.parity import make_albef
+from tests.parity.recording import load_official
 from tests.published_shapes import Published
 
 VOCAB = 30524  # bert-base-uncased, [DEC] and [ENC].
@@ -22,29 +22,11 @@ VOCAB = 30524  # bert-base-uncased, [DEC] and [ENC].
 
 def main(source: str):
     load_official(source)
+    sys.modules["timm.models.helpers"].load_custom_pretrained = lambda *_: None
+    large = {"vit_large_patch16_224_in21k": None}
+    sys.modules["timm.models.vision_transformer"].default_cfgs = large
     text = full_size(source)
     (published_shapes.FOLDER / "blip.tsv").write_text(text)
-
-
-def load_official(source: str) -> None:
-    """Makes `models` importable, which then reads no files but its configs."""
-    make_albef.load_official(source)
-    checkpointing = "fairscale.nn.checkpoint.checkpoint_activations"
-    parts = {
-        "timm.models.hub": dict(download_cached_file=None),
-        "timm.models.helpers": dict(
-            named_apply=None, adapt_input_conv=None, load_custom_pretrained=lambda *_: None
-        ),
-        "fairscale": {},
-        "fairscale.nn": {},
-        "fairscale.nn.checkpoint": {},
-        checkpointing: dict(checkpoint_wrapper=None),
-    }
-    for name, content in parts.items():
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__dict__.update(content)
-    vit = sys.modules["timm.models.vision_transformer"]
-    vit.default_cfgs = {"vit_large_patch16_224_in21k": None}
 
 
 class Tokenizer:

@@ -10,14 +10,14 @@ import tempfile
 
 import numpy as np
 
-from jvlm.convert import open_published
+from jvlm.convert.files import find_tensors
 from tests.convert.test_golden import GOLDEN, LANGUAGE_NAMES, NAMES
 
 CONFIGS = ("config.json", "preprocessor_config.json", "generation_config.json")
 
 
 def main():
-    from tests.parity.references import REFERENCES
+    from tests.parity.references import REFERENCES, blip
     from tests.parity.references.language import LANGUAGE
 
     for name in NAMES:
@@ -31,13 +31,17 @@ def main():
             side = "left" if "left" in reference.batches else "right"
             outputs = {"logits": reference.logits[side], "mask": reference.mask[side]}
             save(name, reference, reference.batches[side], outputs)
+    for name in blip.REFERENCES:
+        with tempfile.TemporaryDirectory() as folder:
+            reference = blip.REFERENCES[name](pathlib.Path(folder))
+            save(name, reference, reference.batch, reference.outputs)
 
 
 def save(name, reference, batch, outputs):
     import torch
     import transformers
 
-    tensors = open_published(reference.path).tensors
+    tensors = find_tensors(reference.path)
     files = [path for path in reference.path.iterdir() if path.name in CONFIGS]
     np.savez_compressed(
         GOLDEN / f"{name}.npz",

@@ -17,10 +17,11 @@ import types
 import numpy as np
 
 from tests import published_shapes
-from tests.parity import make_albef, make_lavis
-from tests.parity.make_albef import GOLDEN, ROWS, SIDE, VOCAB, arrays, inputs, shake
+from tests.parity import make_lavis
+from tests.parity.make_albef import ROWS, SIDE, VOCAB, inputs
 from tests.parity.make_blip_shapes import describe, numbers_on_cpu
 from tests.parity.make_lavis import ANSWERS
+from tests.parity.recording import GOLDEN, arrays, load_official, shake
 
 DEC, ENC, SEP = VOCAB - 2, VOCAB - 1, 2
 PROMPT = [1, 5, 6]  # Begins with [CLS], which becomes [DEC]; its [SEP] is dropped.
@@ -41,7 +42,7 @@ PAIR_LAYERS = 7
 
 
 def main(lavis: str, albef: str):
-    make_albef.load_official(albef)
+    load_official(albef)
     sys.path.remove(albef)
     make_lavis.load_models(pathlib.Path(lavis) / "lavis")
     configs = pathlib.Path(lavis) / "lavis/configs/models"
@@ -183,25 +184,19 @@ def outputs(model, name: str, image, batch: dict) -> dict:
 
 
 def captions(model, image):
-    """`generate_from_encoder`'s ids: beams of three with the prompt, two more tokens at least.
-
-    It repeats the image for each beam, which transformers itself has done since 4.27.
-    """
+    """`generate`'s ids with the prompt, greedy: beams of later transformers end elsewhere."""
     import torch
 
     prompt = torch.tensor([PROMPT] * ROWS)
     prompt[:, 0] = DEC
-    states = model.visual_encoder.forward_features(image)
-    ids = model.text_decoder.generate(
-        input_ids=prompt,
+    ids = model.text_decoder.generate_from_encoder(
+        tokenized_prompt=types.SimpleNamespace(input_ids=prompt),
+        visual_embeds=model.visual_encoder.forward_features(image),
+        sep_token_id=SEP,
+        pad_token_id=0,
+        num_beams=1,
         max_length=LONGEST,
         min_length=len(PROMPT) + 2,
-        num_beams=3,
-        eos_token_id=SEP,
-        pad_token_id=0,
-        repetition_penalty=1.0,
-        encoder_hidden_states=states,
-        encoder_attention_mask=torch.ones(states.shape[:2], dtype=int),
     )
     return ids[:, len(PROMPT) :]
 

@@ -238,6 +238,29 @@ HF_BERT = {
 }
 
 
+def blip(architecture, vision, size):
+    """Heads of texts, which the class would have 8 of, are said in all of them."""
+    text = dict(tower(*BASE), encoder_hidden_size=vision[0])
+    return dict(
+        architectures=[architecture],
+        model_type="blip",
+        text_config=text,
+        vision_config={**tower(*vision), "image_size": size},
+    )
+
+
+CAPTIONS, PAIRS, ANSWERS = (
+    f"BlipFor{use}" for use in ("ConditionalGeneration", "ImageTextRetrieval", "QuestionAnswering")
+)
+HF_BLIP = {
+    "Salesforce/blip-image-captioning-base": blip(CAPTIONS, BASE, 384),
+    "Salesforce/blip-image-captioning-large": blip(CAPTIONS, LARGE, 384),
+    "Salesforce/blip-itm-base-coco": blip(PAIRS, BASE, 384),
+    "Salesforce/blip-itm-large-coco": blip(PAIRS, LARGE, 384),
+    "Salesforce/blip-vqa-base": blip(ANSWERS, BASE, 384),
+}
+
+
 def describe(model: torch.nn.Module, origin: str, config: dict, prefix: str = "") -> Published:
     """Shapes of a model's state."""
     tensors = {f"{prefix}{key}": tuple(value.shape) for key, value in model.state_dict().items()}
@@ -287,9 +310,11 @@ def hf(model_class, configs) -> Iterable[tuple[str, Published]]:
 
 
 def hf_language(model_class, configs) -> Iterable[tuple[str, Published]]:
-    """As safetensors files have them: what is tied once."""
+    """As safetensors files have them: what is tied once. Without a class the config says it."""
     origin = "memory; sizes as in the papers"
     for name, config in configs.items():
+        if "architectures" in config:
+            model_class = getattr(transformers, config["architectures"][0])
         model = model_class(model_class.config_class.from_dict(copy.deepcopy(config)))
         tied = set(model.all_tied_weights_keys)
         if config["model_type"] == "t5" and not config.get("tie_word_embeddings", True):
@@ -310,6 +335,7 @@ SOURCES = {
     "hf_chinese_clip": lambda: hf(transformers.ChineseCLIPModel, HF_CHINESE_CLIP),
     "hf_siglip": lambda: hf(transformers.SiglipModel, HF_SIGLIP),
     "hf_bert": lambda: hf_language(transformers.BertForMaskedLM, HF_BERT),
+    "hf_blip": lambda: hf_language(None, HF_BLIP),
     "hf_gpt2": lambda: hf_language(transformers.GPT2LMHeadModel, HF_GPT2),
     "hf_llama": lambda: hf_language(transformers.LlamaForCausalLM, HF_LLAMA),
     "hf_opt": lambda: hf_language(transformers.OPTForCausalLM, HF_OPT),
