@@ -12,7 +12,8 @@ from jvlm.errors import UserError
 from jvlm.metrics.grounding import iou
 from jvlm.models import build_model
 from jvlm.precision import Compute
-from tests.models.test_albef import GOLDEN, MODEL, VQA, load, read
+from tests.models.test_albef import MODEL, VQA
+from tests.recorded import GOLDEN, load, read
 
 
 @pytest.fixture(scope="module")

@@ -136,8 +136,8 @@ def soft_cross_entropy(logits: jax.Array, teacher: jax.Array) -> jax.Array:
 def taught_cross_entropy(
     states: jax.Array,
     head: Callable[[jax.Array], jax.Array],
-    teacher_states: jax.Array | None,
-    teacher_head: Callable[[jax.Array], jax.Array] | None,
+    teacher_states: jax.Array,
+    teacher_head: Callable[[jax.Array], jax.Array],
     labels: jax.Array,
     alpha: jax.Array | float,
     *,
@@ -147,7 +147,7 @@ def taught_cross_entropy(
     """(1 - alpha) cross-entropy + alpha that to a teacher's softmax (ALBEF section 3.3).
 
     Args:
-      states, teacher_states: [B, T, D] before the output layers; without a teacher, alpha is none.
+      states, teacher_states: [B, T, D] before the output layers.
       head, teacher_head: states -> logits [..., V]; the teacher's have no gradient.
       labels: int32[B, T]; negative ones do not count.
       alpha: weight of the teacher.
@@ -158,18 +158,16 @@ def taught_cross_entropy(
       the sums of each row, float32[B].
     """
 
-    def piece(labels, states, *taught):
+    hard = functools.partial(cross_entropy, label_smoothing=label_smoothing)
+
+    def piece(labels, states, teacher_states):
         logits = head(states).astype(jnp.float32)
-        hard = functools.partial(cross_entropy, label_smoothing=label_smoothing)
         by_row = jax.vmap(hard)(logits, labels)
-        if not taught:
-            return by_row
-        soft = soft_cross_entropy(logits, teacher_head(*taught))
+        soft = soft_cross_entropy(logits, teacher_head(teacher_states))
         soft = jnp.sum(jnp.where(labels >= 0, soft, 0.0), -1)
         return by_row._replace(loss=(1 - alpha) * by_row.loss + alpha * soft)
 
-    taught = () if teacher_states is None else (teacher_states,)
-    sums = _by_pieces(piece, chunk, labels, states, *taught)
+    sums = _by_pieces(piece, chunk, labels, states, teacher_states)
     return jax.tree.map(lambda x: jnp.sum(x, 0), sums)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from jvlm.errors import UserError
-from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
+from jvlm.losses.cross_entropy import IGNORED, row_cross_entropy, taught_cross_entropy
 from jvlm.objectives.base import LossOutput, check_smoothing
 from jvlm.objectives.momentum import Momentum
 
@@ -56,25 +56,18 @@ class Answers(Momentum):
             "sees": sees[None],
         }
         states, statistics = self.forward(params, inputs, method="hidden", rng=rng)
-        alpha = self.teacher_weight(teacher, step)
         by_answer = lambda x: x.reshape(rows * count, length, *x.shape[2:])
         head = lambda params: lambda x: self.apply(params, x, method="head")
-        opinion = None, None
-        if teacher is not None:
+        given, labels = (by_answer(states), head(params)), by_answer(flat(labels))
+        options = dict(chunk=self.chunk, label_smoothing=self.label_smoothing)
+        if teacher is None:
+            metrics, sums = {}, row_cross_entropy(*given, labels, **options)
+        else:
+            metrics = {"alpha": self.teacher_weight(teacher, step)}
             taught = self.teacher_params(params, teacher)
-            seen = self.opinion(taught, inputs, method="hidden", rng=rng)
-            opinion = by_answer(seen), head(taught)
-        sums = taught_cross_entropy(
-            by_answer(states),
-            head(params),
-            *opinion,
-            by_answer(flat(labels)),
-            alpha,
-            chunk=self.chunk,
-            label_smoothing=self.label_smoothing,
-        )
+            opinion = by_answer(self.opinion(taught, inputs, method="hidden", rng=rng))
+            given = (*given, opinion, head(taught))
+            sums = taught_cross_entropy(*given, labels, metrics["alpha"], **options)
         weighted = sums.loss * batch["answer_weight"].reshape(-1)
-        metrics = {"accuracy": sums.correct.sum() / sums.count.sum()}
-        if teacher is not None:
-            metrics["alpha"] = alpha
+        metrics["accuracy"] = sums.correct.sum() / sums.count.sum()
         return LossOutput(weighted.sum() / rows, metrics, extra={}, statistics=statistics)

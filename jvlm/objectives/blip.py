@@ -17,7 +17,7 @@ from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import IGNORED, row_cross_entropy
 from jvlm.losses.momentum import Sides
 from jvlm.objectives.alignment import Alignment, apart, interleave, pick
-from jvlm.objectives.base import LossOutput
+from jvlm.objectives.base import LossOutput, check_smoothing
 from jvlm.state import purpose_rng
 
 
@@ -49,8 +49,7 @@ class BLIP(Alignment):
         self.check_model("blip", "blip")
         if not self.model.cfg.text.encoder:
             raise UserError("objective 'blip': the model reads no texts (model.text.encoder)")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"objective.label_smoothing {self.label_smoothing}: give 0 <= x < 1")
+        check_smoothing(self.label_smoothing)
 
     def loss(self, params, batch, *, teacher, extra, rng, step) -> LossOutput:
         """See `Objective.loss`. A batch may say which partners are drawn: see `Alignment.draw`."""

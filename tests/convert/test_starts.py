@@ -25,7 +25,8 @@ from jvlm.objectives.classification import Classification
 from jvlm.pretrained import abstract_params
 from jvlm.state import TrainState
 from tests.convert.test_albef import recorded, write
-from tests.models.test_albef import MODEL, VQA, Arrays
+from tests.models.test_albef import MODEL, VQA
+from tests.recorded import Arrays
 
 RESIZE = (("resize_positions", {}),)
 POSITIONS = ("vision/pos", "start", "vision/pos", RESIZE)

@@ -12,7 +12,8 @@ from jvlm.evaluators import Generate, Rank
 from jvlm.generation.generator import Generator
 from jvlm.generation.weights import unstack_all
 from jvlm.models import build_model
-from tests.models.test_albef import VQA, load, read
+from tests.models.test_albef import VQA
+from tests.recorded import load, read
 
 
 class Numbers:

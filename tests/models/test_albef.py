@@ -2,17 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ALBEF held to the official code, with what it draws given."""
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jvlm
-from jvlm import paths, sharding
-from jvlm.convert import albef as table
-from jvlm.convert import engine
+from jvlm import sharding
 from jvlm.convert.files import write_safetensors
 from jvlm.errors import UserError
 from jvlm.generation.generator import Generator
@@ -21,9 +17,8 @@ from jvlm.models import build_model
 from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.answers import Answers
 from jvlm.objectives.classification import Classification, TextAssignment
-from jvlm.objectives.momentum import Momentum
+from tests.recorded import load, one_step, read, same
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 TOWER = dict(width=8, depth=2, num_heads=2, mlp_dim=16)
 MODEL = dict(
     name="albef",
@@ -44,76 +39,6 @@ VQA = {key: MODEL[key] for key in ("fusion_depth", "vision", "text")} | dict(
     name="albef_vqa",
     decoder=dict(MODEL["text"], causal=True, memory_width=8, bos_id=1, eos_id=2, pad_id=0),
 )
-
-
-class Arrays:
-    """A checkpoint in memory."""
-
-    name = "golden"
-
-    def __init__(self, arrays):
-        self._arrays = arrays
-        self.shapes = {key: value.shape for key, value in arrays.items()}
-
-    def read(self, key, part=(0, 1), axis=0):
-        value, (i, n) = self._arrays[key], part
-        return value if n == 1 else np.split(value, n, axis)[i]
-
-
-def read(name):
-    """What was recorded, by the part before the slash; and the batch as the model takes it."""
-    parts = {}
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        for key, value in file.items():
-            part, _, rest = key.partition("/")
-            if rest:
-                parts.setdefault(part, {})[rest] = value
-            else:
-                parts[part] = value
-    kept = ("image", "answer_weight")
-    batch = {k: v if k in kept else v.astype(np.int32) for k, v in parts["batch"].items()}
-    parts["batch"] = {k: v.astype(bool) if k.endswith("_mask") else v for k, v in batch.items()}
-    return parts
-
-
-def load(model, arrays, objective=None, *, skip=table.SKIP):
-    """Parameters out of tensors with the official names; with an objective, of its average."""
-    momentum = objective is not None
-    shapes = jax.eval_shape(model.init, jax.random.key(0), model.dummy_batch(1))["params"]
-    if momentum:
-        flat = paths.flatten(shapes)
-        shapes = paths.unflatten({k: v for k, v in flat.items() if k.startswith(objective.taught)})
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    rules = table.rules(model.cfg, momentum)
-    return engine.load(Arrays(arrays), rules, skip, sharding.placed(shapes, mesh))
-
-
-def one_step(objective, golden, extra):
-    """(LossOutput, extra) of a step that has the official gradient and average."""
-    model = objective.model
-    params = load(model, golden["before"])
-    taught = isinstance(objective, Momentum)
-    teacher = load(model, golden["before"], objective, skip=(".*",)) if taught else None
-
-    @jax.jit
-    def step(params, teacher):
-        # The source updates the average when a forward begins.
-        teacher = objective.update_teacher(teacher, params)
-
-        def loss(params):
-            given = dict(teacher=teacher, extra=extra, rng=jax.random.key(0), step=jnp.int32(9))
-            out = objective.loss(params, golden["batch"], **given)
-            return out.loss, out
-
-        gradient, out = jax.grad(loss, has_aux=True)(params)
-        return gradient, out, teacher, objective.update_extra(extra, out.extra)
-
-    gradient, out, teacher, extra = step(params, teacher)
-    zeros = {k: np.zeros_like(v) for k, v in golden["before"].items()}
-    same(gradient, load(model, zeros | golden["gradient"]))
-    if taught:
-        same(teacher, load(model, golden["after"], objective, skip=(".*",)))
-    return out, extra
 
 
 @pytest.mark.parametrize("compat", ["official", "fixed"])
@@ -238,10 +163,3 @@ def test_files_of_the_official_code(name, tmp_path):
             m.match([np.zeros((20, 30, 3), np.uint8)], ["a", "b"])
     m.save(tmp_path / "saved")
     same(jvlm.load(tmp_path / "saved").params, m.params)
-
-
-def same(got, want):
-    got, want = paths.flatten(got), paths.flatten(want)
-    assert got.keys() == want.keys()
-    for path in want:
-        np.testing.assert_allclose(got[path], want[path], rtol=1e-5, atol=1e-5, err_msg=path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from jvlm import paths, sharding
+from jvlm import paths
 from jvlm.checkpoint import Checkpoints
 from jvlm.errors import UserError
 from jvlm.losses.momentum import (
@@ -25,10 +25,9 @@ from jvlm.objectives import Objective, build_objective, micro_batches
 from jvlm.objectives.albef import ALBEF
 from jvlm.objectives.base import LossOutput
 from jvlm.objectives.momentum import COMPAT
-from jvlm.step import build_step
+from tests.objectives import steps
+from tests.objectives.steps import ROWS, VOCAB, batches, fresh, go_on
 
-MESHES = {"8x1x1": (8, 1, 1), "2x2x2": (2, 2, 2), "1x4x2": (1, 4, 2)}
-ROWS, VOCAB = 16, 24
 TOWER = dict(width=8, depth=1, num_heads=2, mlp_dim=16)
 VISION = dict(
     image_size=8, patch_size=4, patch_bias=True, pre_norm=False, norm_tokens=True, **TOWER
@@ -68,73 +67,21 @@ def config(task="albef", **objective):
     return c
 
 
-def batches(count):
-    rng = np.random.default_rng(0)
-    for _ in range(count):
-        text = rng.integers(4, VOCAB, (ROWS, 6)).astype(np.int32)
-        text[:, 0] = 1
-        lengths = rng.integers(2, 7, (ROWS, 1))
-        yield {
-            "image": rng.integers(0, 256, (ROWS, 8, 8, 3)).astype(np.uint8),
-            "text": text,
-            "text_mask": np.arange(6) < lengths,
-            "image_id": rng.integers(0, 9, ROWS).astype(np.int32),
-            "label": rng.integers(0, 3, ROWS).astype(np.int32),
-            "candidates": rng.integers(2, VOCAB, (ROWS, 2, 3)).astype(np.int32),
-            "candidates_mask": np.arange(3) < rng.integers(1, 4, (ROWS, 2, 1)),
-            "answer_weight": rng.random((ROWS, 2)).astype(np.float32),
-        }
+def with_data(task, part):
+    """Without what a task draws itself: pairs, and so classes."""
+    drawn = {"label"} if task == "text_assignment" else set()
+    return [{k: v for k, v in batch.items() if k not in drawn} for batch in part]
 
 
 @functools.cache
 def build(mesh_name, task, **objective):
-    """(training, mesh). Of the optimizers the one that compiles fastest."""
-    c = config(task, **objective)
-    c.optim.update(dict(name="sgd", lr=0.2, eps=None))
-    devices = None if mesh_name else jax.devices()[:1]
-    mesh = sharding.make_mesh(*MESHES.get(mesh_name, ()), devices=devices)
-    return build_step(c, mesh), mesh
-
-
-def fresh(training):
-    """A state as if it had trained, laid out; to compile what would draw one takes longer."""
-    rng = np.random.default_rng(1)
-
-    def draw(x):
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.key(0, impl="threefry2x32")
-        if np.issubdtype(x.dtype, np.integer):
-            return np.zeros(x.shape, x.dtype)
-        new = rng.normal(0, 0.3, x.shape).astype(x.dtype)
-        return new if x.shape else np.abs(new)  # A temperature is positive.
-
-    return jax.tree.map(lambda x: jax.device_put(draw(x), x.sharding), training.state)
-
-
-def go_on(training, mesh, state, part):
-    """(metrics of each step, state) of some batches."""
-    metrics = []
-    with jax.set_mesh(mesh):
-        for batch in part:
-            state, of_step = training.step(state, sharding.put_whole_batch(batch, mesh))
-            metrics.append({k: float(v) for k, v in of_step.items()})
-    return metrics, state
+    return steps.build(mesh_name, config(task, **objective))
 
 
 @functools.cache
 def run(mesh_name, task="albef", **options):
-    """(metrics, final state as numpy) of a few steps."""
-    part = list(batches(3))
-    if task == "text_assignment":  # It draws the pairs, and so the classes, itself.
-        part = [{k: v for k, v in batch.items() if k != "label"} for batch in part]
-    training, mesh = build(mesh_name, task, **options)
-    losses, state = go_on(training, mesh, fresh(training), part)
-    flat = {
-        name: paths.flatten(jax.tree.map(np.asarray, getattr(state, name)))
-        for name in ("params", "teacher", "extra")
-        if getattr(state, name) is not None
-    }
-    return losses, flat
+    """See `steps.run`."""
+    return steps.run(*build(mesh_name, task, **options), with_data(task, batches(3)))
 
 
 GROUPS = dict(negatives=4, same="soft")
@@ -150,15 +97,7 @@ GROUPS = dict(negatives=4, same="soft")
     ],
 )
 def test_sharded_equals_unsharded(mesh_name, options):
-    want_losses, want = run(None, **options)
-    losses, got = run(mesh_name, **options)
-    for ours, theirs in zip(losses, want_losses):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-5, err_msg=name)
-    for part in want:
-        for path, leaf in want[part].items():
-            np.testing.assert_allclose(got[part][path], leaf, atol=1e-5, err_msg=path)
+    steps.same(run(mesh_name, **options), run(None, **options))
 
 
 def test_the_queue_moves_on_once_a_step():

@@ -9,6 +9,7 @@ that was tried) and timm, of which only a patch embedding is used, so that has a
 What is drawn at random (wrong partners, masked words) is given to both.
 """
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -19,10 +20,12 @@ import types
 import numpy as np
 
 from tests import published_shapes
+from tests.parity import recording
+from tests.parity.recording import GOLDEN, arrays, load_official, shake
 from tests.published_shapes import Published
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 ROWS, LENGTH, VOCAB, SIDE = 6, 7, 24, 16
+inputs = functools.partial(recording.inputs, rows=ROWS, length=LENGTH, vocab=VOCAB, side=SIDE)
 BERT = dict(
     hidden_size=8,
     num_hidden_layers=4,
@@ -49,35 +52,6 @@ def main(source: str):
     classification("ve", 1)
     classification("nlvr", 2)
     text_assignment()
-
-
-def load_official(source: str) -> None:
-    """Makes `models` importable."""
-    import torch
-    import transformers.file_utils
-    from torch import nn
-
-    class PatchEmbed(nn.Module):
-        def __init__(self, img_size, patch_size, in_chans, embed_dim):
-            super().__init__()
-            self.num_patches = (img_size // patch_size) ** 2
-            self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
-
-        def forward(self, x):
-            return self.proj(x).flatten(2).transpose(1, 2)
-
-    parts = {
-        "timm.models.vision_transformer": dict(_cfg=None, PatchEmbed=PatchEmbed),
-        "timm.models.registry": dict(register_model=lambda f: f),
-        "timm.models.layers": dict(trunc_normal_=nn.init.trunc_normal_, DropPath=nn.Identity),
-    }
-    for name in ("timm", "timm.models", *parts):
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__dict__.update(parts.get(name, {}))
-    # Its arguments have changed; it writes documentation only.
-    transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda f: f
-    sys.path.insert(0, source)
-    torch.manual_seed(0)
 
 
 def full_size() -> None:
@@ -136,37 +110,7 @@ def full_size() -> None:
 
 
 def tiny_vit(**options):
-    """The image tower, whose sizes the source has in its code."""
-    from models.vit import VisionTransformer
-
-    return VisionTransformer(
-        img_size=options["img_size"],
-        patch_size=8,
-        embed_dim=8,
-        depth=2,
-        num_heads=2,
-        mlp_ratio=2,
-        qkv_bias=True,
-        norm_layer=options["norm_layer"],
-    )
-
-
-def shake(model) -> None:
-    """Zeros, ones and equal copies become distinguishable."""
-    import torch
-
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-
-
-def inputs(rng) -> dict:
-    """A batch: normalised images and padded texts."""
-    text = rng.integers(4, VOCAB, (ROWS, LENGTH))
-    text[:, 0] = 1
-    mask = np.arange(LENGTH) < rng.integers(3, LENGTH + 1, (ROWS, 1))
-    image = rng.normal(size=(ROWS, SIDE, SIDE, 3)).astype(np.float32)
-    return {"image": image, "text": text * mask, "text_mask": mask}
+    return recording.tiny_vit(options["img_size"], 8)
 
 
 def pretraining() -> None:
@@ -502,26 +446,8 @@ def check_export(before: dict, model) -> None:
 
 
 def record(name, batch, before, model, **results) -> None:
-    """Writes a golden file: what went in, what came out, gradients, and what a step changes."""
     check_export(before, model)
-    gradients = {
-        key: parameter.grad
-        for key, parameter in model.named_parameters(remove_duplicate=False)
-        if parameter.grad is not None
-    }
-    after = arrays(model.state_dict())
-    parts = {
-        "batch": batch,
-        "before": before,
-        "gradient": arrays(gradients),
-        "after": {k: v for k, v in after.items() if "_m." in k or "queue" in k},
-    }
-    entries = {f"{part}/{k}": v for part, values in parts.items() for k, v in values.items()}
-    np.savez_compressed(GOLDEN / f"{name}.npz", versions=versions(), **results, **entries)
-
-
-def arrays(tensors) -> dict:
-    return {key: value.detach().clone().numpy() for key, value in tensors.items()}
+    recording.record(name, versions(), batch, before, model, **results)
 
 
 def versions() -> str:
