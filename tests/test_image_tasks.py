@@ -145,6 +145,11 @@ def test_search_looks_again(call, images, tmp_path):
     assert status == 2 and "one image with another" in error
 
 
+def test_lavis_adds_the_logit_to_the_cosine(matcher):
+    assert matcher.model.rerank_rule == "replace"
+    assert build_model(dict(MODEL, text=dict(MODEL["text"], num_types=0))).rerank_rule == "add"
+
+
 def test_ask_writes_or_chooses(call, images, tmp_path):
     arguments = (images / "a.png", "is it a dog?", "--model", "answerer")
     status, text, error = call("ask", *arguments, "--max_new_tokens", 3, "--json")

@@ -12,34 +12,16 @@ transformers.
 
 import argparse
 import statistics
+import tempfile
 import time
 
-import jax
 import numpy as np
 import torch
 import transformers
 
-from jvlm import sharding
-from jvlm.convert import HF_FAMILIES, engine
-from jvlm.generation import Generator
-from jvlm.generation.weights import unstack_all
-from jvlm.models import build_model
-from jvlm.pretrained import abstract_params
+import jvlm
 
 THREADS, PROMPT = 2, [30522, 1037, 3861, 1997]  # [DEC] a picture of
-
-
-class State:
-    """The reference's weights, as a checkpoint in memory."""
-
-    name = "transformers"
-
-    def __init__(self, model: torch.nn.Module):
-        self._state = {key: value.numpy() for key, value in model.state_dict().items()}
-        self.shapes = {key: value.shape for key, value in self._state.items()}
-
-    def read(self, key, part=(0, 1), axis=0):
-        return np.split(self._state[key], part[1], axis)[part[0]]
 
 
 def main() -> None:
@@ -59,12 +41,9 @@ def main() -> None:
         text_config=text, vision_config=dict(image_size=384, layer_norm_eps=1e-6)
     )
     reference = transformers.BlipForConditionalGeneration(config).eval()
-    model = build_model({"name": "blip_captioner", "variant": "base@384"})
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    family = HF_FAMILIES["blip_captioner"]
-    shapes = abstract_params(model, mesh)
-    params = engine.load(State(reference), family.rules(model.cfg), family.skip, shapes)
-    generator, params = Generator(model, mesh), unstack_all(params)
+    with tempfile.TemporaryDirectory() as folder:
+        reference.save_pretrained(folder)
+        captioner = jvlm.load(folder)
 
     pixels = np.random.default_rng(0).normal(size=(args.batch, 384, 384, 3)).astype(np.float32)
     ids = np.array([PROMPT] * args.batch, np.int32)
@@ -83,7 +62,7 @@ def main() -> None:
 
     def ours(new: int) -> np.ndarray:
         options = dict(num_beams=args.beams, max_new_tokens=new, min_new_tokens=new)
-        return generator.ids(params, {"image": pixels, "text": ids}, options)
+        return captioner.generate_ids({"image": pixels, "text": ids}, **options)
 
     times: dict = {ours: [], theirs: []}
     said = {}
