@@ -7,6 +7,7 @@ models/blip_{pretrain,retrieval}.py.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from jvlm.losses.momentum import (
     same_group,
 )
 from jvlm.objectives.momentum import Momentum
+from jvlm.sharding import batch_shards
 from jvlm.state import purpose_rng
 
 
@@ -215,6 +217,12 @@ class Alignment(Momentum):
             jnp.stack([jnp.ones(rows, bool), image_counts, text_counts], 1),
         )
 
+    def picker(self, batch) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """`pick` of partners from `draw`; those that the batch gives may be of any group."""
+        given = "negative_image" in batch or "negative_text" in batch
+        everyone = given or self.drawn_from == "global"
+        return lambda x, rows: pick(x, rows, None if everyone else self.group_of(len(x)))
+
     def matching(self, params, fused: jax.Array, wrong: Wrong) -> tuple[jax.Array, jax.Array]:
         """ITM's cross-entropy and accuracy.
 
@@ -254,6 +262,15 @@ def apart(x: jax.Array, parts: int) -> list[jax.Array]:
     return [x[:, part] for part in range(parts)]
 
 
-def pick(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """x [B, ...], int32[B] -> [B, ...]."""
-    return jnp.take(x, rows, axis=0, mode="clip")
+def pick(x: jax.Array, rows: jax.Array, group: int | None = None) -> jax.Array:
+    """x [B, ...], int32[B] -> [B, ...].
+
+    Rows that name another of their own consecutive `group` are picked without a word between
+    devices, if no device has part of a group only; otherwise every device gathers all of `x`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    here = len(x) // (1 if mesh.empty else batch_shards(mesh))
+    if group is None or here % group:
+        return jnp.take(x, rows, axis=0, mode="clip")
+    cut = lambda x: x.reshape(-1, group, *x.shape[1:])
+    return jax.vmap(pick)(cut(x), cut(rows % group)).reshape(x.shape)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import IGNORED, row_cross_entropy
 from jvlm.losses.momentum import Sides
-from jvlm.objectives.alignment import Alignment, apart, interleave, pick
+from jvlm.objectives.alignment import Alignment, apart, interleave
 from jvlm.objectives.base import LossOutput, check_smoothing
 from jvlm.state import purpose_rng
 
@@ -70,6 +70,7 @@ class BLIP(Alignment):
         both = states, taught, of_teacher
         itc, similarities, news = self.contrast(params, batch, *both, alpha, extra)
         wrong = self.draw(jax.random.key(0) if rng is None else rng, batch, similarities)
+        pick = self.picker(batch)
 
         writes = self.model.cfg.text.decoder
         texts, masks = [text, text, pick(text, wrong.text)], [mask, mask, pick(mask, wrong.text)]
