@@ -104,10 +104,8 @@ class ALBEF(Alignment):
                 alpha,
                 chunk=self.chunk,
             )
-            mlm = self.mean_of_words(sums.loss, sums.count)
-            words = jnp.maximum(sums.count.sum(), 1.0)  # Small batches may have none masked.
-            metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / words}
-            loss += mlm
+            metrics["mlm"], metrics["mlm_accuracy"] = self.mean_of_words(sums)
+            loss += metrics["mlm"]
         scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
         return LossOutput(loss, {**metrics, **scalars}, news)
 

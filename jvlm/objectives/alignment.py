@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jvlm.errors import UserError, did_you_mean
 from jvlm.losses.contrastive import dot
+from jvlm.losses.cross_entropy import TokenSums
 from jvlm.losses.momentum import (
     SAME,
     Sides,
@@ -241,14 +242,17 @@ class Alignment(Momentum):
         mean = lambda x: jnp.sum(jnp.where(wrong.counts, x, 0.0)) / wrong.counts.sum()
         return mean(losses), mean(hits)
 
-    def mean_of_words(self, sums: jax.Array, counts: jax.Array) -> jax.Array:
-        """Of float32[B] sums over tokens and their counts: each group's mean, then theirs.
+    def mean_of_words(self, sums: TokenSums) -> tuple[jax.Array, jax.Array]:
+        """Of each row's sums, float32[B], the mean of each group's loss; and the accuracy.
 
-        The source has one group a GPU, whatever its number of words; 'fixed' has one in all.
+        The source has one group a GPU, whatever its number of words; 'fixed' has one in all. Both
+        are 0 where there are no words.
         """
-        group = self.group_of(len(sums)) if self.compat == "official" else None
-        sums, counts = (x.reshape(-1, group or len(sums)).sum(1) for x in (sums, counts))
-        return jnp.mean(sums / jnp.maximum(counts, 1.0))
+        rows = len(sums.count)
+        group = self.group_of(rows) if self.compat == "official" else None
+        loss, count = (x.reshape(-1, group or rows).sum(1) for x in (sums.loss, sums.count))
+        mean = jnp.mean(loss / jnp.maximum(count, 1.0))
+        return mean, sums.correct.sum() / jnp.maximum(count.sum(), 1.0)
 
 
 def interleave(*parts: jax.Array) -> jax.Array:

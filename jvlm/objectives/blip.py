@@ -100,8 +100,7 @@ class BLIP(Alignment):
                 chunk=self.chunk,
                 label_smoothing=self.label_smoothing,
             )
-            lm = self.mean_of_words(sums.loss, sums.count)
-            metrics |= {"lm": lm, "lm_accuracy": sums.correct.sum() / sums.count.sum()}
-            loss += lm
+            metrics["lm"], metrics["lm_accuracy"] = self.mean_of_words(sums)
+            loss += metrics["lm"]
         scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
         return LossOutput(loss, {**metrics, **scalars}, news)

@@ -145,6 +145,19 @@ def test_ranking_of_answers():
     close(np.sort(scores)[:, -5:], np.sort(golden["scores"]))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_processors_batch_without_jit(name):
+    """Its arrays are of numpy, which cannot do all that those of jax can."""
+    model, params, golden = recorded(name)
+    names = ("image", "text", "text_mask", "labels", "decoder_text")
+    batch = {key: np.asarray(golden["batch"][key]) for key in names if key in golden["batch"]}
+    if name == "vqa":
+        batch["labels"] = np.ones((len(batch["text"]), 3), np.int32)
+    before = batch["text_mask"].copy()
+    jax.eval_shape(lambda params: model.apply({"params": params}, batch), params)
+    np.testing.assert_array_equal(batch["text_mask"], before)
+
+
 def test_bad_models():
     section = MODELS["pretrain"]
     for name, change, message in (
@@ -153,6 +166,7 @@ def test_bad_models():
         ("pretrain", dict(text=section["text"] | dict(encoder=False, decoder=False)), "med: give"),
         ("nlvr", dict(merge_from=7), "merge_from 7: a layer above the first of 7"),
         ("vqa", dict(decoder=MED), "as wide as model.text"),
+        ("vqa", dict(decoder=dict(MED, memory_width=8, bos_id=None)), "set bos_id"),
     ):
         with pytest.raises(UserError, match=message):
             build_model(MODELS[name] | change)
@@ -163,3 +177,6 @@ def test_bad_models():
     long = np.ones((1, 17), np.int32)
     with pytest.raises(UserError, match="17 tokens, the model has 16 positions"):
         model.apply({"params": params}, long, method="text_states")
+    model, params, golden = recorded("nlvr")
+    with pytest.raises(UserError, match="17 tokens, the model has 16 positions"):
+        model.apply({"params": params}, {**golden["batch"], "text": long, "text_mask": long > 0})

@@ -9,6 +9,7 @@ import pytest
 
 from jvlm import sharding
 from jvlm.hlo import Program
+from jvlm.losses.cross_entropy import TokenSums
 from jvlm.losses.momentum import Sides
 from jvlm.models import build_model
 from jvlm.objectives import build_objective
@@ -53,3 +54,15 @@ def test_partners_of_retrieval(drawn_from):
         for row in range(8):
             assert set(drawn[:, row]) == set(np.flatnonzero(allowed[row]))
     assert objective.picker(batch)(jnp.arange(8), seen[0].text).tolist() == seen[0].text.tolist()
+
+
+def test_mean_of_words():
+    """Of a GPU's, then of GPUs; of captions without words, a number too."""
+    loss, count = np.array([1.0, 2.0, 9.0, 0.0]), np.array([1.0, 3.0, 2.0, 0.0])
+    for compat, want in (("official", (3 / 4 + 9 / 2) / 2), ("fixed", 12 / 6)):
+        options = dict(negatives=2, compat=compat)
+        objective = build_objective(dict(name="blip", **options), build_model(MODELS["pretrain"]))
+        np.testing.assert_allclose(
+            objective.mean_of_words(TokenSums(loss, loss, count / 2, count)), (want, 0.5)
+        )
+        assert objective.mean_of_words(TokenSums(*np.zeros((4, 4)))) == (0, 0)
