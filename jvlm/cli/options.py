@@ -81,6 +81,11 @@ def add_generation(parser: argparse.ArgumentParser, default: str = "greedy by de
         help="beams: end when enough have ended; when none can get better soon (false); ever",
     )
     group.add_argument(
+        "--beam_search",
+        choices=("new", "early"),
+        help="beams: how transformers searches, or did before 4.36 (BLIP's captions)",
+    )
+    group.add_argument(
         "--allowed_text",
         action="append",
         dest="allowed_texts",
@@ -97,7 +102,8 @@ def add_generation(parser: argparse.ArgumentParser, default: str = "greedy by de
 
 def generation(args: argparse.Namespace) -> dict:
     """Those that were given."""
-    names = (*_GENERATION, "do_sample", "early_stopping", "allowed_texts", "bad_words_ids")
+    named = ("do_sample", "early_stopping", "beam_search", "allowed_texts", "bad_words_ids")
+    names = (*_GENERATION, *named)
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if options.get("early_stopping") in ("true", "false"):
         options["early_stopping"] = options["early_stopping"] == "true"

@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Beam search, as transformers 5.23 does it (generation/utils.py, `_beam_search`).
 
+Before 4.36 it did otherwise (generation_beam_search.py), and captions of that time were chosen so:
+a beam's length counted the prompt and not the end token, hope was measured by the best of all
+candidates, and what still ran at the last token was added to what had ended (`Rules.early`).
+
 A row stops for itself, where that search goes on until the whole batch has ended: a prompt's answer
 is that of the prompt alone.
 """
@@ -26,6 +30,8 @@ class Rules:
       limit: int32 scalar, new tokens at most.
       eos: int32[E].
       keys: of the rows [B], from which samples are drawn; None without.
+      early: bool scalar, search as transformers did before 4.36.
+      prompts: int32[B], tokens of the prompts; read where `early`.
     """
 
     length_penalty: jax.Array
@@ -34,6 +40,8 @@ class Rules:
     limit: jax.Array
     eos: jax.Array
     keys: jax.Array | None
+    early: jax.Array
+    prompts: jax.Array
 
 
 @flax.struct.dataclass
@@ -43,7 +51,7 @@ class Beams:
     Attributes:
       scores: float32[B, n], log-probabilities of the running ones.
       ended: int32[B, n, H], tokens of the others.
-      ended_scores: float32[B, n], theirs over length ** penalty.
+      ended_scores: float32[B, n], theirs over length ** penalty; see `Rules.early`.
       ended_lengths: int32[B, n], their new tokens; 0 where fewer than n have ended.
       improvable: bool[B], whether a running sequence may yet come among them.
     """
@@ -105,7 +113,8 @@ def advance(
     parents, ids = flat // size, (flat % size).astype(jnp.int32)
     candidates = _take(tokens, parents)
     candidates = jax.lax.dynamic_update_slice_in_dim(candidates, ids[..., None], column, axis=2)
-    ends = jnp.isin(ids, rules.eos) | (length >= rules.limit)
+    last = length >= rules.limit
+    ends = jnp.isin(ids, rules.eos) | (last & ~rules.early)
 
     running, chosen = choose.top_k(jnp.where(ends, OUT, scores), width)
     next_tokens, parents = _take(candidates, chosen), _take(parents, chosen)
@@ -113,23 +122,35 @@ def advance(
     # Only the first `width` may end: the others stand by to go on.
     has_ended = ends & (jnp.arange(count) < width)
     full = (beams.ended_lengths > 0).all(1)
-    power = length.astype(jnp.float32) ** rules.length_penalty
     closed = (full & rules.at_once) | ~beams.improvable
-    final = jnp.where(has_ended & ~closed[:, None], scores / power, OUT)
-    merged = jnp.concatenate([beams.ended_scores, final], 1)
-    lengths = jnp.concatenate([beams.ended_lengths, jnp.where(has_ended, length, 0)], 1)
-    ended_scores, kept = choose.top_k(merged, width)
-    ended = _take(jnp.concatenate([beams.ended, candidates], 1), kept)
-    ended_lengths = _take(lengths, kept)
+    before = jnp.where(rules.early, rules.prompts - 1, 0)[:, None]  # Counts beside the new tokens.
+    by_length = lambda scores, tokens: scores / tokens.astype(jnp.float32) ** rules.length_penalty
+    final = by_length(scores, length + before)
+    beams = _close(beams, candidates, final, has_ended & ~closed[:, None], length)
 
     hopeful = jnp.where(rules.never & (rules.length_penalty > 0), rules.limit, length)
-    most = running[:, 0] / hopeful.astype(jnp.float32) ** rules.length_penalty
-    least = jnp.where(ended_lengths > 0, ended_scores.min(1, keepdims=True), OUT)
-    improvable = beams.improvable & (most[:, None] > least).any(1)
-    full = (ended_lengths > 0).all(1)
+    best = jnp.where(rules.early, scores.max(1), running[:, 0])
+    most = by_length(best[:, None], hopeful + before)
+    least = jnp.where(beams.ended_lengths > 0, beams.ended_scores.min(1, keepdims=True), OUT)
+    improvable = beams.improvable & (most > least).any(1)
+    full = (beams.ended_lengths > 0).all(1)
     done = ~improvable | (full & rules.at_once) | ends.all(1)
-    new = Beams(running, ended, ended_scores, ended_lengths, improvable)
-    return new, next_tokens, parents, done
+
+    remain = jnp.broadcast_to((last & rules.early & ~done)[:, None], running.shape)
+    final = by_length(running, length + before + 1)
+    beams = _close(beams, next_tokens, final, remain, length)
+    return beams.replace(scores=running, improvable=improvable), next_tokens, parents, done
+
+
+def _close(
+    beams: Beams, tokens: jax.Array, scores: jax.Array, has_ended: jax.Array, length: jax.Array
+) -> Beams:
+    """Puts what has ended of sequences [B, m, H] among the best of theirs."""
+    scores = jnp.concatenate([beams.ended_scores, jnp.where(has_ended, scores, OUT)], 1)
+    lengths = jnp.concatenate([beams.ended_lengths, jnp.where(has_ended, length, 0)], 1)
+    scores, kept = choose.top_k(scores, beams.ended_scores.shape[1])
+    ended = _take(jnp.concatenate([beams.ended, tokens], 1), kept)
+    return beams.replace(ended=ended, ended_scores=scores, ended_lengths=_take(lengths, kept))
 
 
 def _sample(

@@ -215,6 +215,8 @@ class Generator:
                 limit=limit,
                 eos=ends,
                 keys=None if keys is None else keys[:, 0],
+                early=jnp.bool_(options.beam_search == "early"),
+                prompts=jnp.asarray(columns - prompts.begin),
             )
         job = loop.Job(
             begin=jnp.asarray(prompts.begin),

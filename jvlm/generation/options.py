@@ -48,6 +48,9 @@ class Options:
       early_stopping: of beam search: True ends a prompt when `num_beams` sequences have ended,
         False when the best running beam would not get among them if it ended now, 'never' when it
         could not get there at any length.
+      beam_search: 'new', or 'early', as transformers did before 4.36: a beam's length counts the
+        prompt and not the end token (and see `generation.beam`). BLIP's and LAVIS's captions were
+        chosen so.
       repetition_penalty: divides positive and multiplies negative logits of tokens that are in the
         prompt (of an encoder-decoder: the decoder's) or in the answer (arXiv:1909.05858); in beam
         search it acts on log-probabilities.
@@ -71,6 +74,7 @@ class Options:
     top_p: float = 1.0
     length_penalty: float = 1.0
     early_stopping: bool | str = False
+    beam_search: str = "new"
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     bad_words_ids: Sequence[Sequence[int]] = ()
@@ -103,6 +107,8 @@ class Options:
             raise _error("repetition_penalty 0: above 0; 1 is none")
         if self.early_stopping not in (True, False, "never"):
             raise _error(f"early_stopping {self.early_stopping!r}: choose True, False or 'never'")
+        if self.beam_search not in ("new", "early"):
+            raise _error(f"beam_search {self.beam_search!r}: choose 'new' or 'early'")
         if self.min_new_tokens > self.max_new_tokens:
             raise _error(
                 f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens "

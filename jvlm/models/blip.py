@@ -94,8 +94,9 @@ class BLIPCaptioner(nn.Module):
     encoder_decoder = False
     causal = True
     predicts_next = True
-    # configs/caption_coco.yaml: 20 tokens at most and 5 at least, with the 4 of its prompt.
-    captioning = {"num_beams": 3, "max_new_tokens": 16, "min_new_tokens": 1}
+    # configs/caption_coco.yaml: 20 tokens at most and 5 at least, with the 4 of its prompt. It asks
+    # for transformers 4.15.
+    captioning = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="early")
 
     def setup(self):
         self.vision = ViT(self.cfg.vision, self.compute)
@@ -305,7 +306,7 @@ class BLIPVQA(Answerer):
     # `rank_answer`; its losses are smoothed.
     ranking = {"preselect": 128, "label_smoothing": 0.1}
     # `inference='generate'`: 10 tokens, the first of which is [DEC].
-    answering = {"num_beams": 3, "max_new_tokens": 9}
+    answering = {"num_beams": 3, "max_new_tokens": 9, "beam_search": "early"}
 
     def setup(self):
         self.vision = ViT(self.cfg.vision, self.compute)

@@ -32,11 +32,13 @@ def everything():
     return of
 
 
+@pytest.mark.parametrize("search", ["new", "early"])
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0, 2.0, -1.0])
-def test_a_wide_beam_finds_the_best_of_all(lm, generate, everything, penalty):
+def test_a_wide_beam_finds_the_best_of_all(lm, generate, everything, penalty, search):
     model, params = lm("gpt2", **SIZES)
     scores = everything(model, params)
-    ranked = sorted(scores, key=lambda a: -scores[a] / len(a) ** penalty)
+    length = len if search == "new" else lambda a: PROMPT.size + len(a) - (EOS in a)
+    ranked = sorted(scores, key=lambda a: -scores[a] / length(a) ** penalty)
     got = generate(
         "gpt2",
         {"text": PROMPT},
@@ -46,6 +48,7 @@ def test_a_wide_beam_finds_the_best_of_all(lm, generate, everything, penalty):
         max_new_tokens=NEW,
         length_penalty=penalty,
         early_stopping="never",
+        beam_search=search,
     )
     want = [list(answer) + [EOS] * (got.shape[1] - len(answer)) for answer in ranked[:8]]
     assert got.tolist() == want

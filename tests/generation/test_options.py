@@ -20,6 +20,7 @@ from jvlm.generation import make_options
         (dict(top_p=1.2, do_sample=True), "top_p 1.2: a probability, at most 1"),
         (dict(repetition_penalty=0), "repetition_penalty 0: above 0"),
         (dict(early_stopping="ever"), "choose True, False or 'never'"),
+        (dict(beam_search="old"), "choose 'new' or 'early'"),
         (dict(min_new_tokens=9, max_new_tokens=4), "min_new_tokens 9 is more than max_new_tokens"),
         (dict(do_sample=True, temperature=0), "do_sample=True with temperature 0"),
         (dict(do_sample=False, temperature=0.7), "do_sample=False with temperature 0.7"),
