@@ -30,7 +30,7 @@ from jvlm.models.classifier import Classifier
 from jvlm.models.clip import Projection
 from jvlm.models.towers.bert import BertConfig, BertEmbed, block_config, check_length
 from jvlm.models.towers.decoder import Batch, LMOutput
-from jvlm.models.towers.med import MED, READ, WRITE, MEDConfig, begin_with
+from jvlm.models.towers.med import MED, READ, WRITE, MEDConfig, begin_with, check_ids
 from jvlm.models.towers.vit import ViT, ViTConfig
 from jvlm.precision import Compute, read_weight
 
@@ -346,6 +346,7 @@ class BLIPClassifierConfig:
 
     def __post_init__(self):
         check_towers(self)
+        check_ids("model", self, "enc_id")
         if not 0 < self.merge_from < self.text.depth:
             raise UserError(
                 f"model.merge_from {self.merge_from}: a layer above the first of {self.text.depth}"

@@ -44,6 +44,21 @@ class MEDConfig(BertLMConfig):
         super().__post_init__()
         if self.memory_width is None or not (self.encoder or self.decoder):
             raise UserError("med: give memory_width, and encoder=True or decoder=True")
+        if not self.causal:
+            raise UserError("med: its decoder is causal, its encoder is not: leave causal out")
+        check_ids("med", self, "bos_id", "enc_id")
+
+
+def check_ids(where: str, cfg, *names: str) -> None:
+    """Raises UserError where an id that is put in is not in the token table."""
+    size = getattr(cfg, "text", cfg).vocab_size
+    for name in names:
+        id = getattr(cfg, name)
+        if id is not None and not 0 <= id < size:
+            raise UserError(
+                f"{where}: {name} {id} is none of the {size} tokens: raise vocab_size, and extend "
+                "the table of starting weights by 'extend_vocabulary'"
+            )
 
 
 class MixtureBlock(Block):
