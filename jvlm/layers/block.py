@@ -235,7 +235,8 @@ class Block(nn.Module):
         if self.cfg.drop_path and self.has_rng("dropout"):
             kept = 1 - self.cfg.drop_path * ctx.depth
             rows = jax.random.bernoulli(self.make_rng("dropout"), kept, (len(y), 1, 1))
-            y = jnp.where(rows, y / jnp.asarray(kept, y.dtype), 0)
+            # In float32, since 0.9 is 0.898 in bfloat16.
+            y = jnp.where(rows, y / jnp.float32(kept), 0).astype(y.dtype)
         x = x + norm(y) if placement == "branch" else x + y
         return constrain(norm(x) if placement == "post" else x, "batch", None, None)
 

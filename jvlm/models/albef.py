@@ -221,13 +221,6 @@ class ALBEFVQAConfig(AnswererConfig):
 
     kind = "albef_vqa"
 
-    def __post_init__(self):
-        if not self.decoder.causal or self.decoder.memory_width != self.text.width:
-            raise UserError(
-                f"model.decoder: set causal=True and memory_width={self.text.width}, as wide as "
-                "model.text"
-            )
-
 
 class ALBEFVQA(Answerer):
     """Image and question are fused, a decoder reads the result and answers.

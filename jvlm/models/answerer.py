@@ -29,9 +29,11 @@ class AnswererConfig:
                 f"model.decoder: set causal=True and memory_width={self.text.width}, as wide as "
                 "model.text"
             )
+        if self.decoder.bos_id is None:
+            raise UserError("model.decoder: set bos_id, the id that answers begin with")
 
     @property
-    def start_id(self) -> int | None:
+    def start_id(self) -> int:
         """What an answer begins with."""
         return self.decoder.bos_id
 

@@ -28,9 +28,9 @@ from jvlm.layers.image import CLIP_MEAN, CLIP_STD, dummy_image, normalize_image
 from jvlm.models.answerer import Answerer, AnswererConfig
 from jvlm.models.classifier import Classifier
 from jvlm.models.clip import Projection
-from jvlm.models.towers.bert import BertConfig, BertEmbed, block_config
+from jvlm.models.towers.bert import BertConfig, BertEmbed, block_config, check_length
 from jvlm.models.towers.decoder import Batch, LMOutput
-from jvlm.models.towers.med import MED, READ, WRITE, MEDConfig
+from jvlm.models.towers.med import MED, READ, WRITE, MEDConfig, begin_with, check_ids
 from jvlm.models.towers.vit import ViT, ViTConfig
 from jvlm.precision import Compute, read_weight
 
@@ -351,6 +351,7 @@ class BLIPClassifierConfig:
 
     def __post_init__(self):
         check_towers(self)
+        check_ids("model", self, "enc_id")
         if not 0 < self.merge_from < self.text.depth:
             raise UserError(
                 f"model.merge_from {self.merge_from}: a layer above the first of {self.text.depth}"
@@ -412,6 +413,7 @@ class TwinBert(nn.Module):
 
     def __call__(self, text: jax.Array, mask: jax.Array, images: jax.Array) -> jax.Array:
         """int32[B, T], bool[B, T], states of images [B, 2, P + 1, D] -> [B, T, D]."""
+        check_length(self.cfg, text)
         x = self.embed(self.embed.token(text), jnp.arange(text.shape[1])[None])
         rng = self.make_rng("dropout") if self.has_rng("dropout") else None
         lower, upper = (None, None) if rng is None else jax.random.split(rng)
@@ -439,9 +441,7 @@ class BLIPClassifier(Classifier):
         self, text: jax.Array, text_mask: jax.Array | None, images: jax.Array
     ) -> jax.Array:
         mask = text != self.cfg.text.pad_id if text_mask is None else text_mask
-        if self.cfg.enc_id is not None:
-            text = jnp.where(jnp.arange(text.shape[1]) == 0, self.cfg.enc_id, text)
-        x = self.text(text, mask, images)[:, 0]
+        x = self.text(begin_with(self.cfg.enc_id, text, mask), mask, images)[:, 0]
         return self.class_proj(jax.nn.relu(self.hidden_proj(x)))
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import IGNORED, taught_cross_entropy
 from jvlm.losses.momentum import Sides
-from jvlm.objectives.alignment import Alignment, apart, interleave, pick
+from jvlm.objectives.alignment import Alignment, apart, interleave
 from jvlm.objectives.base import LossOutput
 from jvlm.state import purpose_rng
 
@@ -79,6 +79,7 @@ class ALBEF(Alignment):
         both = Sides(image_states, plain), taught, Sides(teacher_image, teacher_plain)
         itc, similarities, news = self.contrast(params, batch, *both, alpha, extra)
         wrong = self.draw(draws, batch, similarities)
+        pick = self.picker(batch)
         fused, _ = run(
             interleave(plain, plain, pick(plain, wrong.text), *masked),
             interleave(mask, mask, pick(mask, wrong.text), *masks[1:]),
@@ -103,10 +104,8 @@ class ALBEF(Alignment):
                 alpha,
                 chunk=self.chunk,
             )
-            mlm = self.mean_of_words(sums.loss, sums.count)
-            words = jnp.maximum(sums.count.sum(), 1.0)  # Small batches may have none masked.
-            metrics |= {"mlm": mlm, "mlm_accuracy": sums.correct.sum() / words}
-            loss += mlm
+            metrics["mlm"], metrics["mlm_accuracy"] = self.mean_of_words(sums)
+            loss += metrics["mlm"]
         scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
         return LossOutput(loss, {**metrics, **scalars}, news)
 

@@ -7,6 +7,7 @@ models/blip_{pretrain,retrieval}.py.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from jvlm.errors import UserError, did_you_mean
 from jvlm.losses.contrastive import dot
+from jvlm.losses.cross_entropy import TokenSums
 from jvlm.losses.momentum import (
     SAME,
     Sides,
@@ -24,6 +26,7 @@ from jvlm.losses.momentum import (
     same_group,
 )
 from jvlm.objectives.momentum import Momentum
+from jvlm.sharding import batch_shards
 from jvlm.state import purpose_rng
 
 
@@ -215,6 +218,12 @@ class Alignment(Momentum):
             jnp.stack([jnp.ones(rows, bool), image_counts, text_counts], 1),
         )
 
+    def picker(self, batch) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """`pick` of partners from `draw`; those that the batch gives may be of any group."""
+        given = "negative_image" in batch or "negative_text" in batch
+        everyone = given or self.drawn_from == "global"
+        return lambda x, rows: pick(x, rows, None if everyone else self.group_of(len(x)))
+
     def matching(self, params, fused: jax.Array, wrong: Wrong) -> tuple[jax.Array, jax.Array]:
         """ITM's cross-entropy and accuracy.
 
@@ -233,14 +242,17 @@ class Alignment(Momentum):
         mean = lambda x: jnp.sum(jnp.where(wrong.counts, x, 0.0)) / wrong.counts.sum()
         return mean(losses), mean(hits)
 
-    def mean_of_words(self, sums: jax.Array, counts: jax.Array) -> jax.Array:
-        """Of float32[B] sums over tokens and their counts: each group's mean, then theirs.
+    def mean_of_words(self, sums: TokenSums) -> tuple[jax.Array, jax.Array]:
+        """Of each row's sums, float32[B], the mean of each group's loss; and the accuracy.
 
-        The source has one group a GPU, whatever its number of words; 'fixed' has one in all.
+        The source has one group a GPU, whatever its number of words; 'fixed' has one in all. Both
+        are 0 where there are no words.
         """
-        group = self.group_of(len(sums)) if self.compat == "official" else None
-        sums, counts = (x.reshape(-1, group or len(sums)).sum(1) for x in (sums, counts))
-        return jnp.mean(sums / jnp.maximum(counts, 1.0))
+        rows = len(sums.count)
+        group = self.group_of(rows) if self.compat == "official" else None
+        loss, count = (x.reshape(-1, group or rows).sum(1) for x in (sums.loss, sums.count))
+        mean = jnp.mean(loss / jnp.maximum(count, 1.0))
+        return mean, sums.correct.sum() / jnp.maximum(count.sum(), 1.0)
 
 
 def interleave(*parts: jax.Array) -> jax.Array:
@@ -254,6 +266,15 @@ def apart(x: jax.Array, parts: int) -> list[jax.Array]:
     return [x[:, part] for part in range(parts)]
 
 
-def pick(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """x [B, ...], int32[B] -> [B, ...]."""
-    return jnp.take(x, rows, axis=0, mode="clip")
+def pick(x: jax.Array, rows: jax.Array, group: int | None = None) -> jax.Array:
+    """x [B, ...], int32[B] -> [B, ...].
+
+    Rows that name another of their own consecutive `group` are picked without a word between
+    devices, if no device has part of a group only; otherwise every device gathers all of `x`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    here = len(x) // (1 if mesh.empty else batch_shards(mesh))
+    if group is None or here % group:
+        return jnp.take(x, rows, axis=0, mode="clip")
+    cut = lambda x: x.reshape(-1, group, *x.shape[1:])
+    return jax.vmap(pick)(cut(x), cut(rows % group)).reshape(x.shape)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jvlm.errors import UserError
 from jvlm.losses.cross_entropy import IGNORED, row_cross_entropy
 from jvlm.losses.momentum import Sides
-from jvlm.objectives.alignment import Alignment, apart, interleave, pick
+from jvlm.objectives.alignment import Alignment, apart, interleave
 from jvlm.objectives.base import LossOutput, check_smoothing
 from jvlm.state import purpose_rng
 
@@ -70,6 +70,7 @@ class BLIP(Alignment):
         both = states, taught, of_teacher
         itc, similarities, news = self.contrast(params, batch, *both, alpha, extra)
         wrong = self.draw(jax.random.key(0) if rng is None else rng, batch, similarities)
+        pick = self.picker(batch)
 
         writes = self.model.cfg.text.decoder
         texts, masks = [text, text, pick(text, wrong.text)], [mask, mask, pick(mask, wrong.text)]
@@ -99,8 +100,7 @@ class BLIP(Alignment):
                 chunk=self.chunk,
                 label_smoothing=self.label_smoothing,
             )
-            lm = self.mean_of_words(sums.loss, sums.count)
-            metrics |= {"lm": lm, "lm_accuracy": sums.correct.sum() / sums.count.sum()}
-            loss += lm
+            metrics["lm"], metrics["lm_accuracy"] = self.mean_of_words(sums)
+            loss += metrics["lm"]
         scalars = {"alpha": alpha, "temperature": self.apply(params, method="temperature")}
         return LossOutput(loss, {**metrics, **scalars}, news)

@@ -92,6 +92,44 @@ def test_dropout_is_on_exactly_with_a_key(params, inputs, rates):
     np.testing.assert_array_equal(a, run(dropout=jax.random.key(0)))
 
 
+def test_layers_leave_branches_out_with_their_depth():
+    """Of whole rows: none in the first layer, the rate in the last; those kept grow instead."""
+    cfg = dataclasses.replace(CFG, dropout=0.0, drop_path=0.5, memory_width=None)
+    block = Block(cfg, parent=None)
+    x, ctx = jax.random.normal(jax.random.key(2), (400, 1, 16)), Context()
+    params = block.init(jax.random.key(0), x, None, ctx)["params"]
+    params["norm2"] = jax.tree.map(jnp.zeros_like, params["norm2"])  # Of two branches one is none.
+
+    @jax.jit
+    def branch(depth, rng=None):
+        rngs = None if rng is None else {"dropout": rng}
+        return block.apply({"params": params}, x, None, ctx.replace(depth=depth), rngs=rngs)[0] - x
+
+    whole = branch(1.0)
+    np.testing.assert_array_equal(branch(0.0, jax.random.key(1)), whole)
+    for depth, kept in ((0.5, 0.75), (1.0, 0.5)):
+        got = branch(depth, jax.random.key(1))
+        is_kept = np.any(got != 0, axis=(1, 2))
+        np.testing.assert_allclose(got[is_kept], whole[is_kept] / kept, rtol=1e-5, atol=1e-6)
+        assert abs(is_kept.mean() - kept) < 0.07
+
+
+class Place(nn.Module):
+    """Twice what it is given and where in the stack it is."""
+
+    compute: Compute = Compute()
+
+    def __call__(self, x, cache, ctx):
+        return 2 * x + ctx.depth, cache
+
+
+def test_a_stack_says_where_its_layers_are():
+    stack = Stack(Place(parent=None), 3)
+    for params in ({}, ({},) * 3):
+        np.testing.assert_array_equal(stack(params, jnp.zeros(2))[0], 2 * 0.5 + 1)
+    np.testing.assert_array_equal(Stack(Place(parent=None), 1)({}, jnp.zeros(2))[0], 0)
+
+
 @pytest.mark.parametrize("stacked", [True, False])
 def test_cached_stack_equals_the_full_forward(params, inputs, stacked):
     x, ctx = inputs

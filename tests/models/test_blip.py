@@ -154,8 +154,12 @@ def test_bad_models():
         ("pretrain", dict(vision=VISION | dict(norm_tokens=False)), "set norm_tokens=True"),
         ("pretrain", dict(text=section["text"] | dict(memory_width=8)), "memory_width=12"),
         ("pretrain", dict(text=section["text"] | dict(encoder=False, decoder=False)), "med: give"),
+        ("pretrain", dict(text=section["text"] | dict(bos_id=24)), "bos_id 24 is none of the 24"),
+        ("pretrain", dict(text=section["text"] | dict(causal=False)), "leave causal out"),
+        ("nlvr", dict(enc_id=24), "enc_id 24 is none of the 24"),
         ("nlvr", dict(merge_from=7), "merge_from 7: a layer above the first of 7"),
         ("vqa", dict(decoder=MED), "as wide as model.text"),
+        ("vqa", dict(decoder=dict(MED, memory_width=8, bos_id=None)), "set bos_id"),
     ):
         with pytest.raises(UserError, match=message):
             build_model(MODELS[name] | change)
@@ -166,3 +170,6 @@ def test_bad_models():
     long = np.ones((1, 17), np.int32)
     with pytest.raises(UserError, match="17 tokens, the model has 16 positions"):
         model.apply({"params": params}, long, method="text_states")
+    model, params, golden = recorded("nlvr")
+    with pytest.raises(UserError, match="17 tokens, the model has 16 positions"):
+        model.apply({"params": params}, {**golden["batch"], "text": long, "text_mask": long > 0})

@@ -112,10 +112,7 @@ class Bert(nn.Module):
           text_mask: bool[B, T], True on tokens; default `text != pad_id`.
         """
         cfg, length = self.cfg, text.shape[1]
-        if length > cfg.max_len:
-            raise UserError(
-                f"bert: {length} tokens, the model has {cfg.max_len} positions: truncate"
-            )
+        check_length(cfg, text)
         if text_mask is None:
             text_mask = text != cfg.pad_id
         x = self.embed(self.embed.token(text), jnp.arange(length)[None])
@@ -123,6 +120,14 @@ class Bert(nn.Module):
         ctx = Context(mask=masks.padding(text_mask))
         x, _ = self.stack(self.blocks, x, None, ctx, dropout_rng)
         return TextOutput(x, x[:, 0])
+
+
+def check_length(cfg: BertConfig, text: jax.Array) -> None:
+    """Raises UserError where texts int32[B, T] are longer than the table of positions."""
+    if text.shape[1] > cfg.max_len:
+        raise UserError(
+            f"{cfg.kind}: {text.shape[1]} tokens, the model has {cfg.max_len} positions: truncate"
+        )
 
 
 def block_config(cfg: BertConfig, memory_width: int | None = None) -> BlockConfig:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jvlm.errors import UserError
 from jvlm.layers import Block, Context, KVCache, Stack, Tap, masks
-from jvlm.models.towers.bert import BertEmbed, block_config
+from jvlm.models.towers.bert import BertEmbed, block_config, check_length
 from jvlm.models.towers.bert_lm import BertLM, BertLMConfig, WordHead
 from jvlm.models.towers.decoder import Batch
 
@@ -44,6 +44,21 @@ class MEDConfig(BertLMConfig):
         super().__post_init__()
         if self.memory_width is None or not (self.encoder or self.decoder):
             raise UserError("med: give memory_width, and encoder=True or decoder=True")
+        if not self.causal:
+            raise UserError("med: its decoder is causal, its encoder is not: leave causal out")
+        check_ids("med", self, "bos_id", "enc_id")
+
+
+def check_ids(where: str, cfg, *names: str) -> None:
+    """Raises UserError where an id that is put in is not in the token table."""
+    size = getattr(cfg, "text", cfg).vocab_size
+    for name in names:
+        id = getattr(cfg, name)
+        if id is not None and not 0 <= id < size:
+            raise UserError(
+                f"{where}: {name} {id} is none of the {size} tokens: raise vocab_size, and extend "
+                "the table of starting weights by 'extend_vocabulary'"
+            )
 
 
 class MixtureBlock(Block):
@@ -88,6 +103,11 @@ def _split(x: jax.Array, shares: tuple[int, int]) -> tuple[jax.Array, jax.Array]
     return tuple(part.reshape(-1, *x.shape[1:]) for part in first)
 
 
+def begin_with(id: int | None, text: jax.Array, mask: jax.Array) -> jax.Array:
+    """int32[B, T] with `id` in place of the first tokens, by mask bool[B, T]; None changes none."""
+    return text if id is None else jnp.where(mask & (jnp.cumsum(mask, axis=1) == 1), id, text)
+
+
 class MED(BertLM):
     """The text transformer; as a language model, see `Decoder`, the image-grounded decoder."""
 
@@ -111,7 +131,7 @@ class MED(BertLM):
         for count, name in ((read, "encoder"), (written, "decoder")):
             if count and not getattr(cfg, name):
                 does = {"encoder": "reads no texts", "decoder": "writes nothing"}[name]
-                raise UserError(f"med: made without {name} (model.text.{name}), it {does}")
+                raise UserError(f"med: made without {name} ({name}=False), it {does}")
         block = block_config(cfg, cfg.memory_width)
         block = MixtureBlock(block, self.compute, shares=(read, written), parent=None)
         return Stack(block, cfg.depth)
@@ -140,8 +160,7 @@ class MED(BertLM):
           [B, T, D].
         """
         rows, length = text.shape
-        if length > self.cfg.max_len:
-            raise UserError(f"med: {length} tokens, the model has {self.cfg.max_len} positions")
+        check_length(self.cfg, text)
         written = np.tile(np.arange(sum(shares)) >= shares[0], rows // sum(shares))
         sees = masks.padding(mask)
         if written.any():
@@ -155,11 +174,9 @@ class MED(BertLM):
 
     def begin(self, text: jax.Array, mask: jax.Array, written: np.ndarray) -> jax.Array:
         """int32[B, T] whose first tokens say whether a row is read or written (bool[B])."""
-        ids = (self.cfg.enc_id, self.cfg.bos_id)
-        first = mask & (jnp.cumsum(mask, axis=1) == 1)
-        for id, rows in zip(ids, (~written, written)):
-            if id is not None and rows.any():
-                text = jnp.where(first & rows[:, None], id, text)
+        for id, rows in ((self.cfg.enc_id, ~written), (self.cfg.bos_id, written)):
+            if rows.any():
+                text = begin_with(id, text, mask & rows[:, None])
         return text
 
     def inputs(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
