@@ -341,6 +341,7 @@ def _part_name(index: int, parts: int) -> str:
 
 
 def refuse_bad(bad: list[str], total: int, share: float) -> None:
+    """Raises UserError where too many of `total` images are bad; up to ten are not, but all are."""
     if len(bad) == total or len(bad) > max(_MIN_BAD, share * total):
         raise UserError(
             f"{len(bad)} of {total} images are unusable (--max_bad_share {share:g}); the first: "

@@ -39,6 +39,9 @@ BEAT, SILENCE = 2.0, 20.0  # Seconds between two beats, and without one until a 
 GRACE = 3.0
 # What is left of a run is waited for this long when its first process is gone.
 LINGER = 2 * SILENCE
+# Who has done its share of `jvlm embed` or `capfilt` waits for the others; JAX aborts all of them
+# after five minutes. One that dies meanwhile is noticed by the heartbeat.
+PATIENCE = 30 * 24 * 3600
 
 
 class RollCall:
@@ -316,7 +319,7 @@ async def _coordinate(port: int, count: int) -> None:
             await asyncio.sleep(0.5)
     from jaxlib import _jax
 
-    service = _jax.get_distributed_runtime_service(f"[::]:{port}", count)
+    service = _jax.get_distributed_runtime_service(f"[::]:{port}", count, shutdown_timeout=PATIENCE)
     watching = asyncio.create_task(coordinator.watch())
     print("ready", flush=True)
     # Standard input ends with the process that started this one.

@@ -18,8 +18,9 @@ from jvlm.generation import make_options
 from jvlm.generation.options import with_defaults
 from jvlm.generation.weights import is_unstacked, stack_all
 
-NUCLEUS = {"do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1}
-"""What the paper prefers to beams; the numbers are those of BLIP's `generate(sample=True)`."""
+NUCLEUS = {"do_sample": True, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.1}
+"""What the paper prefers to beams; the numbers are those of BLIP's `generate(sample=True)`, whose
+`top_k` is transformers' default."""
 
 
 class Captioner:

@@ -131,13 +131,10 @@ class _Reader:
         rows = [first(images=[pixels])["image"][0]]
         same = first.steps == second.steps
         rows.append(rows[0] if same else second(images=[pixels])["image"][0])
-        web = example.get(self._text_key)
-        web = [web] if isinstance(web, str) else web or []
         key = next((str(example[name]) for name in _KEYS if name in example), str(index))
         fields = shards.carried(example, self._text_key)
         judged = Judged(index, key, (), example["image"], fields)
-        web = [text for text in web if isinstance(text, str) and text.strip()]
-        return _Read(judged, web, rows)
+        return _Read(judged, _web_texts(example.get(self._text_key)) or [], rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +228,14 @@ class _Job:
         return Caption(text, provenance, match, bool(text) and match >= self.threshold)
 
 
+def _web_texts(entry: Any) -> list[str] | None:
+    """Captions that an entry holds, but for empty ones; None where it holds something else."""
+    texts = [entry] if isinstance(entry, str) else entry
+    if not isinstance(texts, list | tuple | np.ndarray):
+        return None
+    return [text for text in texts if isinstance(text, str) and text.strip()]
+
+
 def _find_text_key(source: Source, key: str | None) -> str:
     """The entry with the web captions, as the first readable example has it."""
     for index in range(min(len(source), _LOOKED_AT)):
@@ -243,6 +248,9 @@ def _find_text_key(source: Source, key: str | None) -> str:
             wanted = f"--text_key {key}" if key else "the web captions"
             has = ", ".join(sorted(example))
             raise UserError(f"{wanted}: not in an example, which has {has}: give --text_key")
+        value = example[found]
+        if value is not None and _web_texts(value) is None:
+            raise UserError(f"--text_key {found}: the entry is {type(value).__name__}, no text")
         return found
     raise UserError(f"the data set has no readable example among the first {_LOOKED_AT}")
 

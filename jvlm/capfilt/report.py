@@ -58,7 +58,7 @@ def write(
         preview.save(sheet, out / PICTURE)
     whole.write_text(out / "report.md", [to_markdown(report, out, sheet is not None)])
     whole.write_json(out / "report.json", report)
-    for left in out.glob("*.part"):
+    for left in out.glob("shard-*.part"):  # Others may be of a machine that reports as well.
         left.unlink(missing_ok=True)
     return report
 

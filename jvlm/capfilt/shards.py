@@ -150,7 +150,7 @@ def carried(example: Mapping[str, Any], text_key: str) -> dict[str, Any]:
     web = example.get(text_key)
     fields = {}
     for key, value in example.items():
-        is_caption = key == text_key or (isinstance(value, str | list) and value == web)
+        is_caption = key == text_key or (isinstance(value, str) and value == web)
         if key in ("image", "__key__") or is_caption:
             continue
         with contextlib.suppress(TypeError):
@@ -167,13 +167,15 @@ def settle(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     path, settings = out / SETTINGS, json.loads(json.dumps(settings))
     try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: is a file: give a folder")
         if not path.exists():
-            if out.is_dir() and any(not name.endswith(".part") for name in os.listdir(out)):
+            # Machines may begin at once.
+            others = [n for n in os.listdir(out) if n != SETTINGS] if out.exists() else []
+            if any(not name.endswith(".part") for name in others):
                 raise UserError(f"{out}: is not empty, and not of jvlm capfilt: give another --out")
             out.mkdir(parents=True, exist_ok=True)
-            part = out / f"{SETTINGS}.{uuid.uuid4().hex[:8]}.part"  # Machines may begin at once.
-            part.write_text(json.dumps(settings, indent=1) + "\n")
-            part.replace(path)
+            whole.write_json(path, settings)
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

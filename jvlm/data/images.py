@@ -38,7 +38,7 @@ def decode(data: bytes) -> np.ndarray:
             except ValueError:
                 pass  # CMYK and other rarities: Pillow knows them.
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            return _rgb(image)
     except UnidentifiedImageError:  # Its message has an address in memory.
         raise BadRecord("not a readable image (of no known format)") from None
     except Exception as error:  # Pillow raises half a dozen kinds for damaged files.
@@ -65,11 +65,17 @@ def to_array(image: "np.ndarray | Image.Image | str | os.PathLike") -> np.ndarra
     if isinstance(image, str | os.PathLike):
         return read(image)
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return _rgb(image)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise UserError(f"image array {image.dtype}{list(image.shape)}: give uint8[H, W, 3]")
     return image
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):  # Pillow makes white of all that is above 255.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def resize(image: np.ndarray, height: int, width: int, resample: str = "bicubic") -> np.ndarray:

@@ -56,7 +56,7 @@ class Base:
         max_len: int | None = None,
     ) -> list[int]:
         head, tail = self._around_text(start, end)
-        ids = [*head, *self.pieces(text)]
+        ids = [*head, *self.pieces(_whole(text))]
         return [*(ids if max_len is None else ids[: max_len - len(tail)]), *tail]
 
     def encode_with_offsets(
@@ -68,7 +68,7 @@ class Base:
                 f"tokenizer: clean={clean!r} changes a text, so its ids have no offsets"
             )
         head, tail = self._around_text(start, end)
-        ids, spans = self.spans(text)
+        ids, spans = self.spans(_whole(text))
         spans = [*[(0, 0)] * len(head), *spans, *[(len(text), len(text))] * len(tail)]
         return [*head, *ids, *tail], np.array(spans, np.int32).reshape(-1, 2)
 
@@ -147,3 +147,8 @@ def read(path: str | os.PathLike, parse: Callable[[Path], Any] = Path.read_bytes
 def read_json(content: bytes, where: str) -> Any:
     """Parsed JSON, or one line that names the file."""
     return read(where, lambda _: json.loads(content))
+
+
+def _whole(text: str) -> str:
+    """Half a surrogate pair, as broken JSON has it, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvlm import paths
-from jvlm.capfilt import bootstrap, pipeline, shards
+from jvlm import paths, whole
+from jvlm.capfilt import bootstrap, pipeline, report, shards
 from jvlm.capfilt.models import NUCLEUS, decoding
 from jvlm.data.sources import build_source
 from jvlm.data.transforms import compose
@@ -232,6 +232,7 @@ def test_what_cannot_be_done_is_said(run, source, captioner, filter, tmp_path):
         "--shard 2/2: count from 0/2 to 1/2": dict(shard=(2, 2)),
         "--batch_size 0": dict(batch_size=0),
         "--text_key title: not in an example": dict(text_key="title"),
+        "--text_key size: the entry is dict, no text": dict(text_key="size"),
         "generate: unknown key 'beams'. Did you mean 'num_beams'": dict(options=dict(beams=2)),
     }.items():
         with pytest.raises(UserError, match=re.escape(message)):
@@ -245,6 +246,35 @@ def test_what_cannot_be_done_is_said(run, source, captioner, filter, tmp_path):
     (out / "mine").mkdir(parents=True)
     with pytest.raises(UserError, match="is not empty, and not of jvlm capfilt"):
         run(out)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: is a file: give a folder"):
+        run(tmp_path / "file")
+
+
+def test_web_captions_of_any_kind():
+    texts = np.array(["a", " ", "b c"], object)
+    assert pipeline._web_texts(texts) == pipeline._web_texts(["a", None, 3, "", "b c"])
+    assert [pipeline._web_texts(entry) for entry in ("a", (), 5, None)] == [["a"], [], None, None]
+
+
+def test_machines_that_begin_and_end_at_once(source, tmp_path, monkeypatch):
+    """Both find no folder, both find all shards: neither takes away what the other writes."""
+    out, settings = tmp_path / "out", {"seed": 1}
+    write, one = whole.write_json, []
+
+    def other_too(path, value):
+        if not one:
+            one.append(path)
+            shards.settle(out, settings)
+            report.write(out, [], source, settings)
+        write(path, value)
+
+    monkeypatch.setattr(whole, "write_json", other_too)
+    assert shards.settle(out, settings) == settings
+    one.clear()
+    found = report.write(out, [], source, settings)
+    assert json.loads((out / "report.json").read_text())["counts"] == found["counts"]
+    assert not list(out.glob("*.part"))
 
 
 def test_the_command(run, call, captioner, filter, source, tmp_path, monkeypatch):

@@ -48,6 +48,12 @@ def test_every_mode_becomes_rgb(photo, mode):
     assert images.decode(data.getvalue()).shape == photo.shape
 
 
+def test_sixteen_bits_are_not_white(photo):
+    data, gray = io.BytesIO(), np.asarray(Image.fromarray(photo).convert("L"))
+    Image.fromarray(gray.astype(np.uint16) * 257).save(data, "png")
+    np.testing.assert_array_equal(images.decode(data.getvalue()), np.stack([gray] * 3, -1))
+
+
 def test_damaged_files(photo, tmp_path):
     good = encode(photo, "png")
     for bad in (b"", b"hello", good[:100], b"\xff\xd8\xff" + b"junk"):

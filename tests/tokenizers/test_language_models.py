@@ -93,6 +93,10 @@ def test_published_conventions(tmp_path):
         assert (ids[-1] == tokenizer.eos_id) == (name == "t5")
 
 
+def test_half_a_surrogate_pair(tokenizer):
+    assert tokenizer.encode("the \ud83d digit") == tokenizer.encode("the ? digit")
+
+
 def test_storage(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "run")
     tokenizer.export(tmp_path / "hub")
