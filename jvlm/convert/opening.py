@@ -159,11 +159,11 @@ def _open_hf(folder: Path, kind: str) -> Published:
         cfg = family.from_hf(read_json(where))
     preprocess = None
     if family.processor is not None:
-        where = folder / "preprocessor_config.json"
         moments: dict[str, Any] = {"image_mean": None, "image_std": None}
-        if where.is_file():
+        where, processor = _image_processor(folder)
+        if processor is not None:
             with malformed(where, "not an image processor's config"):
-                preprocess, moments = preprocess_from_hf(read_json(where), family.processor)
+                preprocess, moments = preprocess_from_hf(processor, family.processor)
         cfg = dataclasses.replace(cfg, **moments)
     tensors = find_tensors(folder)
     if family.rename:
@@ -186,6 +186,15 @@ def _open_hf(folder: Path, kind: str) -> Published:
         read_json(where) if where.is_file() else {},
         max_len=family.max_len.get(model),
     )
+
+
+def _image_processor(folder: Path) -> tuple[Path, Mapping[str, Any] | None]:
+    """(file, its image processor's config); in files of transformers 5 that is a section."""
+    where = folder / "preprocessor_config.json"
+    if where.is_file():
+        return where, read_json(where)
+    where = folder / "processor_config.json"
+    return where, read_json(where).get("image_processor") if where.is_file() else None
 
 
 def _rename(rename: tuple[tuple[str, str], ...], key: str) -> str:

@@ -111,6 +111,12 @@ def test_files_of_transformers(name, tmp_path):
         np.testing.assert_array_equal(written.read(key), value, err_msg=key)
     again = open_published(tmp_path / "out")
     assert again.config == m.config and again.preprocess == m.processor.steps
+    # Where transformers 5 keeps it.
+    old = tmp_path / "out" / "preprocessor_config.json"
+    section = {"image_processor": json.loads(old.read_text()), "processor_class": "BlipProcessor"}
+    old.with_name("processor_config.json").write_text(json.dumps(section))
+    old.unlink()
+    assert open_published(tmp_path / "out").preprocess == m.processor.steps
 
 
 TOWER = dict(width=8, depth=2, num_heads=1, mlp_dim=16)

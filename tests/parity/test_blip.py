@@ -3,13 +3,17 @@
 """transformers' BLIP: the three classes, in and out, and what they generate."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+import transformers
 
 import jvlm
+from jvlm.convert import open_published
 from tests.parity.references import blip, hf
 
 pytestmark = pytest.mark.parity
@@ -36,6 +40,31 @@ def test_token_for_token(case):
     reference, m = case
     for how, want in zip(blip.SETTINGS, reference.ids):
         np.testing.assert_array_equal(m.generate_ids(reference.prompts, **how), want)
+
+
+@pytest.mark.parametrize("case", ["hf_blip_captions"], indirect=True)
+def test_processor(case, tmp_path):
+    """transformers prepares images and texts as we do, from what we write and what it writes."""
+    reference, _ = case
+    letters = [chr(97 + i) for i in range(26)]
+    words = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]", *letters, "##c", "##d"]
+    (reference.path / "vocab.txt").write_text("\n".join(words))
+    m = jvlm.load(reference.path)
+    m.export(tmp_path / "ours")
+    with hf.quiet():
+        processor = transformers.AutoProcessor.from_pretrained(tmp_path / "ours", backend="pil")
+    image = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    want = processor(images=PIL.Image.fromarray(image), text="a bc d", return_tensors="np")
+    got = m.processor(images=[image], text=["a bc d"])
+    assert isinstance(processor, transformers.BlipProcessor)
+    np.testing.assert_array_equal(got["text"][:, : want["input_ids"].shape[1]], want["input_ids"])
+    pixels = (got["image"] / 255 - np.array(hf.CLIP_MEAN)) / np.array(hf.CLIP_STD)
+    np.testing.assert_allclose(pixels.transpose(0, 3, 1, 2), want["pixel_values"], atol=1e-6)
+    again = tmp_path / "theirs"
+    shutil.copytree(reference.path, again)
+    (again / "preprocessor_config.json").unlink()
+    processor.save_pretrained(again)
+    assert open_published(again).preprocess == m.processor.steps
 
 
 def test_export(case, tmp_path):
