@@ -24,7 +24,8 @@ from configs import blip_shared as blip
 from configs import pairs_shared as shared
 
 PROMPT = "a picture of "
-BEAMS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1)
+# As transformers 4.15 searches, which the source asks for.
+BEAMS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="legacy")
 
 
 def get_config(arg=""):

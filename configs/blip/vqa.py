@@ -58,5 +58,6 @@ def get_config(arg=""):
     shared.answering(arg, c, vg_weight=0.2, max_words=50)
     c.objective = dict(name="answers", momentum=None, label_smoothing=0.1)
     ranked = dict(preselect=128, label_smoothing=0.1)
-    shared.asked(arg, c, ranked, dict(num_beams=3, max_new_tokens=9))
+    written = dict(num_beams=3, max_new_tokens=9, beam_search="legacy")  # As transformers 4.15.
+    shared.asked(arg, c, ranked, written)
     return blip.shrink(c) if arg.test else c
