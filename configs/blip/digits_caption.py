@@ -55,7 +55,7 @@ def get_config(arg=""):
             prompt=PROMPT,
             inputs=("image",),
             fields=dict(references="captions", category="count"),
-            options=dict(num_beams=3, max_new_tokens=16),
+            options=dict(num_beams=3, max_new_tokens=16, beam_search="legacy"),
             data=dict(
                 source=test,
                 batch_size=250,

@@ -49,7 +49,7 @@ def get_config(arg=""):
         prompt="a picture of ",
         inputs=("image",),
         fields=dict(references="captions", category="count"),
-        options=dict(num_beams=3, max_new_tokens=16),
+        options=dict(num_beams=3, max_new_tokens=16, beam_search="legacy"),
         data=dict(source=digits.source("test", arg.test), batch_size=250, transforms=read),
     )
     if arg.test:
