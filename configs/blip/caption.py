@@ -9,10 +9,9 @@ r"""BLIP finetuned to caption COCO.
 salesforce/BLIP train_caption.py, configs/caption_coco.yaml: 5 epochs of batches of 8 x 32, 384 px,
 rate 1e-5 (`large`: 8 x 16, 2e-6), cross-entropy with a label smoothing of 0.1 of 566,747 captions
 behind the prompt "a picture of", 40 tokens; the mean is over all tokens of the batch, where the
-source takes that of each GPU's. Captions are written with 3 beams and have 1 to 16 tokens, the end
-among them. A beam's score is divided by its own tokens (transformers 5), where the source counts
-the prompt's too (transformers 4.15). The best checkpoint is by CIDEr, in the source by its sum with
-BLEU-4.
+source takes that of each GPU's. Captions are written with 3 beams, as transformers 4.15 searched,
+and have 1 to 16 tokens, the end among them. The best checkpoint is by CIDEr, in the source by its
+sum with BLEU-4.
 
 Published BLEU-4 and CIDEr on test, by memory of arXiv:2201.12086 table 7: base with CapFilt-L 39.7
 and 133.3, ViT-L 40.4 and 136.7. LAVIS (docs/benchmark.rst): 39.9 and 133.5.
@@ -24,7 +23,7 @@ from configs import blip_shared as blip
 from configs import pairs_shared as shared
 
 PROMPT = "a picture of "
-BEAMS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1)
+BEAMS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, beam_search="legacy")
 
 
 def get_config(arg=""):

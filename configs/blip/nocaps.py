@@ -22,7 +22,13 @@ Arguments: data, the folder of the prepared data set; image_root, with --link; h
 from configs import common, pairs_shared
 
 PROMPT = "a picture of "
-OPTIONS = dict(num_beams=3, max_new_tokens=16, min_new_tokens=1, repetition_penalty=1.1)
+OPTIONS = dict(
+    num_beams=3,
+    max_new_tokens=16,
+    min_new_tokens=1,
+    beam_search="legacy",
+    repetition_penalty=1.1,
+)
 
 
 def get_config(arg=""):

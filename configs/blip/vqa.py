@@ -10,7 +10,7 @@ DIR has the official repository's vqa_{train,val,test}.json and vg_qa.json. sale
 train_vqa.py, configs/vqa.yaml: 10 epochs of batches of 16 x 16, 480 px, rate 2e-5, layers of the
 image tower left out with up to 0.1, label smoothing 0.1. An answer weighs as many tenths as people
 gave it, one of Visual Genome 0.2. Of an answer 16 tokens are learned, of a question 35 tokens are
-read in training and all in evaluation.
+read in training and all in evaluation, where the source reads 35 too.
 
 443,757 and 214,354 questions of VQA; for those of vg_qa.json, and for `train`, see
 configs/albef/vqa.py.
@@ -58,5 +58,5 @@ def get_config(arg=""):
     shared.answering(arg, c, vg_weight=0.2, max_words=50)
     c.objective = dict(name="answers", momentum=None, label_smoothing=0.1)
     ranked = dict(preselect=128, label_smoothing=0.1)
-    shared.asked(arg, c, ranked, dict(num_beams=3, max_new_tokens=9))
+    shared.asked(arg, c, ranked, dict(num_beams=3, max_new_tokens=9, beam_search="legacy"))
     return blip.shrink(c) if arg.test else c
