@@ -10,6 +10,9 @@ As in the paper captions are learned behind the prompt 'a picture of ', and writ
 `caption/exact` is how often what is written says just what is to be seen, in the words of a
 reference; `caption/exact_1` of scenes of one digit, whose colour and digit are then right.
 
+Measured on 2 CPU cores, 2 min 29 s: CIDEr 4.63; 98.5 % of one-digit scenes right, 63 % of all:
+captions of two digits name either one first, or which is left, at random.
+
 `human` learns from CapFilt's human pairs alone: see configs/blip/digits_web.py.
 """
 

@@ -9,6 +9,9 @@ r"""BLIP's finetuning for questions on handwritten digit scenes.
 The decoder begins as that of pretraining, as in the paper. `vqa/accuracy` is how often the
 likeliest of all answers is right, by kind of question too; one question a scene, drawn, but always
 the same.
+
+Measured on 2 CPU cores, 6 min 57 s: 86.7 %: counts 100 %, yes or no 90 %, colours 83 %, digits
+79 %, left or right of each other 45 %, no better than chance.
 """
 
 from configs import common, digits

@@ -14,6 +14,14 @@ caption of another meaning. As in the paper (section 4.2) captioner and filter b
 that was trained on all of that, and are finetuned on the human pairs; then a new model is trained
 on human pairs, web captions that were kept and synthetic ones. What a caption means is not known of
 the web: items of the same caption are no negatives of each other, those of other wordings are.
+
+Measured on 2 CPU cores that had other work: 9 min 40 s, 2 min 23 s, 5 min 2 s, and 1 min 16 s for
+the 16,000 pictures (`--top_k=0`). The filter drops 99.9 % of the wrong captions and keeps 93.4 % of
+the right ones, and 70 % of what the captioner drew. New models, 500 steps, seeds 0, 1, 2, on what
+is kept and on all that was there (6 min 30 s each, two at a time, a core each): image-to-text R@1
+76.7 % (76.6 to 76.8) and 47.7 % (45.7 to 50.3), text-to-image 80.7 % (79.7 to 81.5) and 60.1 %
+(53.9 to 65.3), CIDEr 4.23 (4.18 to 4.31) and 3.77 (3.70 to 3.81): `--config.steps=500
+--config.eval.every_steps=500 --config.objective.alpha_steps=250`.
 """
 
 from configs import common, digits
