@@ -19,7 +19,7 @@ if [[ "${1:-}" == --parity ]]; then
   python -m pip install -q --disable-pip-version-check --no-deps \
     open_clip_torch==3.3.0 cn_clip==1.6.0 clip-anytorch==2.6.0 2>&1 | { grep -v '^WARNING' || true; }
   # Fewer than these collected means that something was skipped or lost.
-  if [[ $# -eq 0 ]]; then export JVLM_MIN_PARITY_TESTS=242; fi
+  if [[ $# -eq 0 ]]; then export JVLM_MIN_PARITY_TESTS=253; fi
   exec python -m pytest -n 2 -m parity "$@"
 fi
 setup_environment "test plan"  # libtpu, whose compiler needs no TPU.
