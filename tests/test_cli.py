@@ -144,7 +144,7 @@ def test_evaluate_on_tfds_with_captions(call, trained, tmp_path):
     assert status == 0
     metrics = json.loads(out)
     assert set(metrics) == {"retrieval/mean", "retrieval/rsum"} | {
-        f"retrieval/{w}_r{k}" for w in ("i2t", "t2i") for k in (1, 5, 10)
+        f"retrieval/{w}_{k}" for w in ("i2t", "t2i") for k in ("r1", "r5", "r10", "median_rank")
     }
     # What it wrote scores as it did.
     status, out, _ = call("score", folder / "retrieval.jsonl", "--task", "retrieval", "--json")

@@ -98,7 +98,7 @@ def run(mesh_name, name):
 
 
 @pytest.mark.parametrize(
-    "mesh_name, name", [*((mesh, "pretrain") for mesh in steps.MESHES), ("2x2x2", "nlvr")]
+    "mesh_name, name", [("1x4x2", "pretrain"), ("2x2x2", "pretrain"), ("2x2x2", "nlvr")]
 )
 def test_sharded_equals_unsharded(mesh_name, name):
     steps.same(run(mesh_name, name), run(None, name))
